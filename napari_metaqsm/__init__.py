@@ -1,0 +1,1 @@
+"""Quantitative susceptibility mapping: phase to field, mask, local field, susceptibility."""

@@ -1,0 +1,1 @@
+"""Agreement of a map with a reference."""

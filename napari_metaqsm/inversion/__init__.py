@@ -1,0 +1,1 @@
+"""Local field to susceptibility. One file a method; they are found by being here."""

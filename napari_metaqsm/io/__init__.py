@@ -1,0 +1,1 @@
+"""Files in and out: NIfTI, sidecars, pairing by name. No napari here."""

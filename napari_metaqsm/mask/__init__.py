@@ -1,0 +1,1 @@
+"""Where the susceptibility is wanted. One file a method; they are found by being here."""

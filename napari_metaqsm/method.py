@@ -1,0 +1,299 @@
+"""The registry of methods, their typed parameters, and how a running method is watched.
+
+A method is one file: a frozen dataclass of parameters and one pure function, decorated with
+:func:`method`. Whatever lists methods (dock widget, command line, benchmark, documentation) reads
+:func:`methods`; nothing else has to be told of a new file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import math
+import pkgutil
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_metaqsm.errors import Cancelled, InputError, MetaQSMWarning
+
+# What each stage of the chain gives, in the order in which its methods return it.
+STAGES: dict[str, tuple[str, ...]] = {
+    "field": ("total_field", "noise", "residual", "quality"),
+    "mask": ("mask",),
+    "background": ("local_field", "eroded_mask"),
+    "inversion": ("susceptibility",),
+}
+
+
+# ------------------------------------------------------------------------------- parameters
+@dataclass(frozen=True)
+class ParameterInfo:
+    """What a form, a table or a parser needs to know of one parameter."""
+
+    name: str
+    type: type
+    default: Any
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+    unit: str
+    help: str
+
+    def check(self, value: Any) -> Any:
+        """``value`` in the parameter's own type.
+
+        Raises
+        ------
+        InputError
+            When it is of another type, not finite, outside its range or not among the choices.
+        """
+        try:
+            value = _converted(value, self.type)
+        except (TypeError, ValueError, KeyError, OverflowError):
+            kind = {float: "a number", int: "a whole number", bool: "true or false"}
+            raise InputError(
+                f"{self.name} is {value!r}; it must be {kind.get(self.type, 'text')}"
+            ) from None
+        if self.choices is not None and value not in self.choices:
+            raise InputError(f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{self.name} is {value}; it must be finite")
+        low, high = self.low, self.high
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise InputError(f"{self.name} is {value}; it must {_range_text(low, high)}")
+        return value
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"be at most {high:g}"
+    if high is None:
+        return f"be at least {low:g}"
+    return f"lie in [{low:g}, {high:g}]"
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _converted(value: Any, kind: type) -> Any:
+    if kind is bool:
+        return _BOOLEANS[str(value).lower()]
+    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+        raise TypeError
+    if kind is int and float(value) != int(float(value)):
+        raise ValueError
+    return int(float(value)) if kind is int else kind(value)
+
+
+def parameter(
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    unit: str = "",
+    help: str,
+) -> Any:
+    """Declare a parameter of a method: a dataclass field with its range, unit and help."""
+    return field(
+        default=default, metadata={"low": low, "high": high, "choices": choices, "unit": unit, "help": help}
+    )
+
+
+def parameter_infos(parameters: Any) -> tuple[ParameterInfo, ...]:
+    """The parameters that a parameter class (or an instance of it) declares."""
+    cls = parameters if isinstance(parameters, type) else type(parameters)
+    types = typing.get_type_hints(cls)
+    return tuple(
+        ParameterInfo(f.name, types[f.name], f.default, **f.metadata) for f in dataclasses.fields(cls)
+    )
+
+
+def check_parameters(self: Any) -> None:
+    """The ``__post_init__`` of every parameter class: each value checked and put into its type."""
+    for info in parameter_infos(self):
+        object.__setattr__(self, info.name, info.check(getattr(self, info.name)))
+
+
+# --------------------------------------------------------------------------------- registry
+@dataclass(frozen=True)
+class Method:
+    """One registered method.
+
+    ``needs`` are the data it cannot run without, ``takes`` those it can use, each with the
+    documented stand-in that it falls back to (and that the record then names).
+    """
+
+    stage: str
+    name: str
+    title: str
+    reference: str
+    function: Callable[..., Any]
+    parameters: type
+    needs: tuple[str, ...]
+    takes: Mapping[str, str]
+
+    @property
+    def summary(self) -> str:
+        """First line of the method's docstring."""
+        return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
+
+    def make_parameters(self, **values: Any) -> Any:
+        """An instance of the parameter class.
+
+        Raises
+        ------
+        InputError
+            When a name is unknown or a value unusable; the message names the method.
+        """
+        known = [info.name for info in parameter_infos(self.parameters)]
+        for name in values:
+            if name not in known:
+                raise InputError(
+                    f"{self.name} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
+                )
+        try:
+            return self.parameters(**values)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+
+
+_REGISTRY: dict[tuple[str, str], Method] = {}
+_SETTINGS = ("geometry", "acquisition", "parameters")
+
+
+def method(
+    stage: str, *, title: str, reference: str, stand_ins: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as a method of ``stage`` under its own name.
+
+    The function asks for its inputs by argument name (``local_field``, ``mask``, ``magnitude``, …,
+    besides ``geometry``, ``acquisition`` and ``parameters``). An argument with a default of None is
+    optional; ``stand_ins`` says in a few words what is used in its place.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        arguments = inspect.signature(function).parameters
+        data = [a for a in arguments.values() if a.name not in _SETTINGS]
+        optional = {a.name for a in data if a.default is None}
+        if optional != set(stand_ins or {}):
+            raise TypeError(f"{function.__name__}: each optional input needs a stand-in: {sorted(optional)}")
+        entry = Method(
+            stage=stage,
+            name=function.__name__,
+            title=title,
+            reference=reference,
+            function=function,
+            parameters=typing.get_type_hints(function)["parameters"],
+            needs=tuple(a.name for a in data if a.name not in optional),
+            takes=dict(stand_ins or {}),
+        )
+        if stage not in STAGES:
+            raise TypeError(f"{function.__name__}: stage is {stage!r}; it must be one of {', '.join(STAGES)}")
+        _REGISTRY[stage, entry.name] = entry
+        return function
+
+    return register
+
+
+def methods(stage: str | None = None) -> tuple[Method, ...]:
+    """All registered methods, or those of one stage; the first call imports their files."""
+    _load_all()
+    return tuple(m for (s, _), m in sorted(_REGISTRY.items(), key=_order) if stage in (None, s))
+
+
+def find_method(stage: str, name: str) -> Method:
+    """The method ``name`` of ``stage``.
+
+    Raises
+    ------
+    InputError
+        When there is none; the message lists those there are.
+    """
+    _load_all()
+    if (stage, name) not in _REGISTRY:
+        known = ", ".join(m.name for m in methods(stage))
+        raise InputError(f"there is no {stage} method {name!r}; there are {known}")
+    return _REGISTRY[stage, name]
+
+
+def _order(item: tuple[tuple[str, str], Method]) -> tuple[int, str]:
+    return list(STAGES).index(item[0][0]), item[0][1]
+
+
+def _load_all() -> None:
+    package = __name__.rpartition(".")[0]
+    for stage in STAGES:
+        room = importlib.import_module(f"{package}.{stage}")
+        for module in pkgutil.iter_modules(room.__path__):
+            importlib.import_module(f"{package}.{stage}.{module.name}")
+
+
+# -------------------------------------------------------------------- progress, cancel, notices
+@dataclass
+class Run:
+    """What the caller of a running method wants to hear, and what the method had to say."""
+
+    report: Callable[[float, str], None]
+    stopped: Callable[[], bool]
+    notices: list[str] = field(default_factory=list)
+
+
+_run: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+@contextmanager
+def running(
+    report: Callable[[float, str], None] = lambda fraction, label: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Run]:
+    """Watch the methods called inside, from the thread that computes.
+
+    Parameters
+    ----------
+    report : called with the fraction done of the current loop (0 to 1) and its label
+    stopped : asked before each step; once it is true, :class:`Cancelled` is raised there
+    """
+    run = Run(report, stopped)
+    token = _run.set(run)
+    try:
+        yield run
+    finally:
+        _run.reset(token)
+
+
+def steps(count: int, label: str) -> Iterator[int]:
+    """Count like ``range(count)``, reporting each step and stopping where the user asks for it.
+
+    Raises
+    ------
+    Cancelled
+        At the first step after the user stopped the work.
+    """
+    for index in range(count):
+        announce(label, index / count)
+        yield index
+
+
+def announce(label: str, fraction: float = 0.0) -> None:
+    """Report one step that is no loop, and stop here if the user asked for it (`Cancelled`)."""
+    run = _run.get()
+    if run is not None:
+        if run.stopped():
+            raise Cancelled(label)
+        run.report(fraction, label)
+
+
+def notice(text: str) -> None:
+    """Tell the user something about the result: kept by the run, else a :class:`MetaQSMWarning`."""
+    run = _run.get()
+    if run is None:
+        warnings.warn(text, MetaQSMWarning, stacklevel=2)
+    elif text not in run.notices:
+        run.notices.append(text)

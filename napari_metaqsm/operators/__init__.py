@@ -1,0 +1,1 @@
+"""The linear operators of the field: Fourier transform, dipole, sphere, gradient, padding."""

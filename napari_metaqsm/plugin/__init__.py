@@ -1,0 +1,1 @@
+"""The napari side: the only place that imports napari or Qt. No mathematics here."""
