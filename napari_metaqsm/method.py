@@ -57,9 +57,7 @@ class ParameterInfo:
             value = _converted(value, self.type)
         except (TypeError, ValueError, KeyError, OverflowError):
             kind = {float: "a number", int: "a whole number", bool: "true or false"}
-            raise InputError(
-                f"{self.name} is {value!r}; it must be {kind.get(self.type, 'text')}"
-            ) from None
+            raise InputError(f"{self.name} is {value!r}; it must be {kind.get(self.type, 'text')}") from None
         if self.choices is not None and value not in self.choices:
             raise InputError(f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -127,7 +125,8 @@ class Method:
     """One registered method.
 
     ``needs`` are the data it cannot run without, ``takes`` those it can use, each with the
-    documented stand-in that it falls back to (and that the record then names).
+    documented stand-in that it falls back to (and that the record then names); ``settings`` are those
+    of geometry, acquisition and parameters that it asks for.
     """
 
     stage: str
@@ -138,6 +137,7 @@ class Method:
     parameters: type
     needs: tuple[str, ...]
     takes: Mapping[str, str]
+    settings: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -193,6 +193,7 @@ def method(
             parameters=typing.get_type_hints(function)["parameters"],
             needs=tuple(a.name for a in data if a.name not in optional),
             takes=dict(stand_ins or {}),
+            settings=tuple(name for name in arguments if name in _SETTINGS),
         )
         if stage not in STAGES:
             raise TypeError(f"{function.__name__}: stage is {stage!r}; it must be one of {', '.join(STAGES)}")
@@ -245,27 +246,38 @@ class Run:
     notices: list[str] = field(default_factory=list)
 
 
+_UNWATCHED = Run(report=lambda fraction, label: None, stopped=lambda: False)
 _run: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
 def running(
-    report: Callable[[float, str], None] = lambda fraction, label: None,
-    stopped: Callable[[], bool] = lambda: False,
+    report: Callable[[float, str], None] | None = None, stopped: Callable[[], bool] | None = None
 ) -> Iterator[Run]:
     """Watch the methods called inside, from the thread that computes.
+
+    Inside another such block, what is not given is the outer one's; notices stay with the inner.
 
     Parameters
     ----------
     report : called with the fraction done of the current loop (0 to 1) and its label
     stopped : asked before each step; once it is true, :class:`Cancelled` is raised there
     """
-    run = Run(report, stopped)
+    outer = _run.get() or _UNWATCHED
+    run = Run(report or outer.report, stopped or outer.stopped)
     token = _run.set(run)
     try:
         yield run
     finally:
         _run.reset(token)
+
+
+@contextmanager
+def part(index: int, count: int, label: str) -> Iterator[Run]:
+    """Report what runs inside as one part of ``count``, under its own label."""
+    outer = _run.get() or _UNWATCHED
+    with running(lambda done, text: outer.report((index + done) / count, f"{label}: {text}")) as run:
+        yield run
 
 
 def steps(count: int, label: str) -> Iterator[int]:

@@ -69,7 +69,9 @@ class Geometry:
         object.__setattr__(self, "b0_direction", tuple(b / length for b in direction))
         codes = str(self.orientation).upper()
         if len(codes) != 3 or any(len(set(pair) & set(codes)) != 1 for pair in ("RL", "AP", "SI")):
-            raise InputError(f"orientation is {self.orientation!r}; it must be three letters such as RAS or LPI")
+            raise InputError(
+                f"orientation is {self.orientation!r}; it must be three letters such as RAS or LPI"
+            )
         object.__setattr__(self, "orientation", codes)
 
     def with_shape(self, shape: Sequence[int]) -> Geometry:
@@ -79,7 +81,10 @@ class Geometry:
     def permuted(self, axes: Sequence[int]) -> Geometry:
         """The geometry of ``array.transpose(axes)``."""
         return Geometry(
-            *(tuple(values[a] for a in axes) for values in (self.shape, self.voxel_size_mm, self.b0_direction)),
+            *(
+                tuple(values[a] for a in axes)
+                for values in (self.shape, self.voxel_size_mm, self.b0_direction)
+            ),
             orientation="".join(self.orientation[a] for a in axes),
         )
 
@@ -197,7 +202,9 @@ class Scan:
         for name, array in self.arrays().items():
             if np.iscomplexobj(array):
                 raise InputError(f"the {name.replace('_', ' ')} is complex; give magnitude and phase apart")
-            if array.shape[-3:] != self.geometry.shape or array.ndim != (4 if name in ("phase", "magnitude") else 3):
+            if array.shape[-3:] != self.geometry.shape or array.ndim != (
+                4 if name in ("phase", "magnitude") else 3
+            ):
                 raise InputError(
                     f"the {name.replace('_', ' ')} is {_by(array.shape)} voxels, but the scan is "
                     f"{_by(self.geometry.shape)}; they must match"

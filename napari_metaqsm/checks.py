@@ -1,0 +1,99 @@
+"""What is asked of the data before anything is computed.
+
+Values that are not finite are refused where they would count and set to zero where they would not
+(outside the mask), which is said; they never spread through a Fourier transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import notice
+
+# Air against tissue makes about ten ppm; the strongest shim or implant field stays below this.
+LARGEST_FIELD_PPM = 200.0
+
+
+def check_mask(mask: np.ndarray, data: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The mask as bool, nothing else changed.
+
+    Raises
+    ------
+    InputError
+        When it is not finite, is empty, or lies where every image it is meant for is zero.
+    """
+    if not np.isfinite(mask).all():
+        raise InputError("the mask has values that are not finite; give zero outside and one inside")
+    inside = mask.astype(bool)
+    if not inside.any():
+        raise InputError("the mask is empty; every voxel is zero")
+    for name, array in data.items():
+        if not np.any(np.where(np.isfinite(array), array, 0) * inside):
+            raise InputError(f"the mask touches nothing: the {spoken(name)} is zero everywhere in it")
+    return inside
+
+
+def check_finite(name: str, array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """``array`` (..., i, j, k) with every value finite.
+
+    Raises
+    ------
+    InputError
+        When a value inside the mask, or anywhere if there is no mask, is NaN or infinite.
+    """
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return array
+    counting = bad if mask is None else bad & mask.astype(bool)
+    where = "in it" if mask is None else "inside the mask"
+    if counting.any():
+        advice = "give a mask that leaves them out" if mask is None else "leave them out of the mask"
+        raise InputError(
+            f"the {spoken(name)} has {int(counting.sum())} values that are NaN or infinite {where}; {advice}"
+        )
+    notice(f"{int(bad.sum())} values of the {spoken(name)} outside the mask are NaN or infinite: set to zero")
+    return np.where(bad, 0, array)
+
+
+def check_field(name: str, field: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """A field in ppm that can be one.
+
+    Raises
+    ------
+    InputError
+        When it is not finite, zero everywhere, or so large that it must be in another unit.
+    """
+    field = check_finite(name, field, mask)
+    inside = field if mask is None else field[mask.astype(bool)]
+    largest = float(np.abs(inside).max())
+    if largest == 0:
+        raise InputError(f"the {spoken(name)} is zero everywhere")
+    if largest > LARGEST_FIELD_PPM:
+        raise InputError(
+            f"the {spoken(name)} reaches {largest:.0f} ppm; no field in tissue does, check its unit (Hz? rad/s?)"
+        )
+    return field
+
+
+def check_magnitude(magnitude: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """A magnitude (echo, i, j, k) that can be one.
+
+    Raises
+    ------
+    InputError
+        When it is not finite, negative, or zero everywhere.
+    """
+    magnitude = check_finite("magnitude", magnitude, mask)
+    if magnitude.min() < 0:
+        raise InputError(f"the magnitude goes down to {magnitude.min():g}; a magnitude is never negative")
+    if not magnitude.any():
+        raise InputError("the magnitude is zero everywhere")
+    return magnitude
+
+
+def spoken(name: str) -> str:
+    """A name of the code as a user would say it."""
+    return name.replace("_", " ")

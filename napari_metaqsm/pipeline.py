@@ -1,0 +1,409 @@
+"""The chain: field, mask, background, inversion, reference. In memory, no files.
+
+:func:`run_step` runs one step on whatever arrays it is given; :func:`reconstruct` runs a chain on a
+:class:`~napari_metaqsm.scan.Scan`. The functions below them are the package's Python front door.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_metaqsm import checks
+from napari_metaqsm.device import choose_device, with_fallback
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.field.scaling import phase_in_radians
+from napari_metaqsm.method import (
+    STAGES,
+    Method,
+    announce,
+    find_method,
+    notice,
+    parameter_infos,
+    part,
+    running,
+)
+from napari_metaqsm.provenance import describe_array, make_record
+from napari_metaqsm.referencing import reference as reference_map
+from napari_metaqsm.scan import Acquisition, Geometry, Scan
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a chain: a registered method and its parameters."""
+
+    stage: str
+    method: str
+    parameters: Any
+
+    @property
+    def entry(self) -> Method:
+        """The registered method."""
+        return find_method(self.stage, self.method)
+
+
+def make_step(stage: str, method: str, **parameters: Any) -> Step:
+    """A step by names; unknown names and unusable values raise ``InputError``."""
+    return Step(stage, method, find_method(stage, method).make_parameters(**parameters))
+
+
+class StepResult(NamedTuple):
+    """Arrays that a step gave, by name (those it has not are left out), and its record."""
+
+    outputs: dict[str, np.ndarray]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a chain gave.
+
+    ``maps`` holds (i, j, k) arrays by name: total_field, noise, residual, quality, mask, local_field,
+    eroded_mask and one susceptibility_<method> per inversion. ``record`` says how they were made.
+    """
+
+    scan: Scan
+    maps: dict[str, np.ndarray]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def susceptibilities(self) -> dict[str, np.ndarray]:
+        """The susceptibility maps alone, by name."""
+        return {n: m for n, m in self.maps.items() if n.startswith("susceptibility")}
+
+
+# ------------------------------------------------------------------------------------ one step
+def run_step(
+    step: Step,
+    data: Mapping[str, np.ndarray | None],
+    geometry: Geometry,
+    acquisition: Acquisition | None = None,
+    device: str = "auto",
+) -> StepResult:
+    """Run one step on the arrays it asks for, after checking them.
+
+    Parameters
+    ----------
+    data : arrays by the names in the method's ``needs`` and ``takes``; None counts as missing. Phase
+        is as stored, fields are in ppm, ``mask`` is the one the step works in.
+
+    Raises
+    ------
+    InputError
+        When an input is missing or cannot be used; nothing has been computed then.
+    Cancelled
+        When the caller's ``running`` block says so.
+    """
+    entry = step.entry
+    acquisition = acquisition or Acquisition()
+    chosen = {n: data[n] for n in (*entry.needs, *entry.takes) if data.get(n) is not None}
+    missing = [n for n in entry.needs if n not in chosen]
+    if missing:
+        raise InputError(f"{entry.title} needs the {' and the '.join(map(checks.spoken, missing))}")
+    with running() as run:
+        started = time.perf_counter()
+        arrays, decided = _checked(chosen, geometry, acquisition)
+        announce(entry.title)
+        outputs, used = with_fallback(
+            lambda where: _call(entry, step.parameters, arrays, geometry, acquisition, where),
+            choose_device(device),
+        )
+        record = {
+            "stage": step.stage,
+            "method": step.method,
+            "title": entry.title,
+            "reference": entry.reference,
+            "parameters": {
+                i.name: getattr(step.parameters, i.name) for i in parameter_infos(step.parameters)
+            },
+            "inputs": sorted(chosen),
+            "stand_ins": {n: text for n, text in entry.takes.items() if n not in chosen},
+            **decided,
+            "device": str(used),
+            "seconds": round(time.perf_counter() - started, 3),
+            "warnings": list(run.notices),
+        }
+    for text in record["warnings"]:
+        notice(text)
+    return StepResult(outputs, record)
+
+
+def _checked(
+    chosen: Mapping[str, np.ndarray], geometry: Geometry, acquisition: Acquisition
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The inputs, checked and in engine units, and what was decided on the way."""
+    scan = Scan(geometry, acquisition, **{n: a for n, a in chosen.items() if n in _SCAN_ARRAYS})
+    arrays = {**scan.arrays(), **{n: a for n, a in chosen.items() if n not in _SCAN_ARRAYS}}
+    decided: dict[str, Any] = {}
+    images = {n: a for n, a in arrays.items() if n in ("magnitude", "total_field", "local_field")}
+    mask = arrays.get("mask")
+    if mask is not None:
+        mask = arrays["mask"] = checks.check_mask(mask, images)
+    for name in ("total_field", "local_field"):
+        if name in arrays:
+            arrays[name] = checks.check_field(name, arrays[name], mask)
+    if "magnitude" in arrays:
+        arrays["magnitude"] = checks.check_magnitude(arrays["magnitude"], mask)
+    if "noise" in arrays:
+        arrays["noise"] = checks.check_finite("noise", arrays["noise"], mask)
+    if "phase" in arrays:
+        _check_acquisition(acquisition)
+        arrays["phase"], decided["phase_scaling"] = phase_in_radians(arrays["phase"], acquisition, mask)
+    return arrays, decided
+
+
+_SCAN_ARRAYS = ("phase", "magnitude", "total_field", "local_field", "noise", "mask")
+
+
+def _check_acquisition(acquisition: Acquisition) -> None:
+    if acquisition.echo_times_s is None:
+        raise InputError("the echo times are missing; give them in seconds, one per echo of phase")
+    if acquisition.b0_tesla is None:
+        raise InputError("the field strength is missing; give it in tesla")
+
+
+def _call(
+    entry: Method,
+    parameters: Any,
+    arrays: Mapping[str, np.ndarray],
+    geometry: Geometry,
+    acquisition: Acquisition,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    settings = {"geometry": geometry, "acquisition": acquisition, "parameters": parameters}
+    tensors = {n: _tensor(a).to(device) for n, a in arrays.items()}
+    given = entry.function(**tensors, **{n: settings[n] for n in entry.settings})
+    values = given if isinstance(given, tuple) else (given,)
+    named = zip(STAGES[entry.stage], values, strict=True)
+    return {n: v.cpu().numpy() for n, v in named if v is not None}
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    kind = bool if array.dtype == bool else np.float32
+    # Byte order and strides of a file's array need not be what torch reads.
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+
+
+# ----------------------------------------------------------------------------------- the chain
+def default_chain(scan: Scan) -> tuple[Step, ...]:
+    """The steps from where the scan's data start to two maps: fit, brain mask, RESHARP, TKD and L2."""
+    chain = []
+    if scan.local_field is None and scan.total_field is None:
+        chain.append(make_step("field", "nonlinear_fit"))
+    if scan.mask is None:
+        chain.append(make_step("mask", "brain"))
+    if scan.local_field is None:
+        chain.append(make_step("background", "resharp"))
+    return (*chain, make_step("inversion", "tkd"), make_step("inversion", "l2"))
+
+
+def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
+    """Whether each step of ``chain`` finds what it needs; a stage other than inversion stands once.
+
+    Raises
+    ------
+    InputError
+        When a step's input is neither in the scan nor made before it, or the scan has already what
+        a step would make.
+    """
+    if not chain:
+        raise InputError("the chain is empty; name at least one method")
+    known = set(scan.arrays())
+    order = list(STAGES)
+    for before, step in zip((None, *chain), chain, strict=False):
+        if before and order.index(step.stage) < order.index(before.stage):
+            raise InputError(
+                f"the chain has {step.stage} after {before.stage}; the order is {', '.join(order)}"
+            )
+        if before and step.stage == before.stage != "inversion":
+            raise InputError(f"the chain has two {step.stage} methods; choose one")
+        made = STAGES[step.stage][0]
+        if made in known:
+            raise InputError(
+                f"the scan has a {checks.spoken(made)} already, and {step.entry.title} would replace it; "
+                "leave out one of the two"
+            )
+        missing = [checks.spoken(n) for n in step.entry.needs if n not in known]
+        if missing:
+            raise InputError(f"{step.entry.title} needs the {' and the '.join(missing)}, which is not there")
+        if step.stage != "inversion":
+            known.update(STAGES[step.stage])
+        if step.stage == "field":
+            _check_acquisition(scan.acquisition)
+
+
+def reconstruct(
+    scan: Scan,
+    chain: Sequence[Step] | None = None,
+    *,
+    device: str = "auto",
+    reference: str | np.ndarray = "brain",
+) -> Result:
+    """Run a chain of steps on a scan.
+
+    Parameters
+    ----------
+    chain : from :func:`make_step`, in the order of the stages, several inversions at will; None is
+        :func:`default_chain`
+    device : "auto", "cpu", "cuda" or "mps"
+    reference : "brain" (the whole mask), "none", or a region (i, j, k), zero outside
+
+    Raises
+    ------
+    InputError
+        When the scan or the chain cannot be used.
+    """
+    chain = default_chain(scan) if chain is None else tuple(chain)
+    check_chain(scan, chain)
+    region, region_name = _reference_region(reference, scan)
+    choose_device(device)
+    data: dict[str, np.ndarray] = scan.arrays()
+    maps: dict[str, np.ndarray] = {}
+    records, references = [], {}
+    for index, step in enumerate(chain):
+        inputs = dict(data)
+        if step.stage == "inversion":
+            inputs["mask"] = data.get("eroded_mask", data.get("mask"))
+        with part(index, len(chain), step.entry.title) as run:
+            outputs, record = run_step(step, inputs, scan.geometry, scan.acquisition, device)
+        for text in run.notices:
+            notice(text)
+        records.append(record)
+        if step.stage == "inversion":
+            name = _free_name(f"susceptibility_{step.method}", maps)
+            inside = inputs["mask"].astype(bool)
+            where = None if region_name == "none" else inside if region is None else region
+            maps[name], references[name] = reference_map(
+                outputs["susceptibility"], where, inside, region_name
+            )
+            record["result"] = name
+        else:
+            data.update(outputs)
+            maps.update(outputs)
+    announce("Done", 1.0)
+    sources = {n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()}
+    record = make_record(sources, scan.geometry, scan.acquisition, records, references)
+    return Result(scan, maps, record)
+
+
+def _reference_region(reference: str | np.ndarray, scan: Scan) -> tuple[np.ndarray | None, str]:
+    if isinstance(reference, str):
+        if reference not in ("brain", "none"):
+            raise InputError(f"reference is {reference!r}; it must be brain, none or a region")
+        return None, reference
+    if reference.shape != scan.geometry.shape:
+        raise InputError(
+            f"the reference region is {reference.shape} voxels, but the scan is {scan.geometry.shape}; "
+            "they must match"
+        )
+    return reference, "region"
+
+
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    """``name``, numbered where a method stands in the chain more than once."""
+    number = sum(n == name or n.rpartition("-")[0] == name for n in taken)
+    return f"{name}-{number + 1}" if number else name
+
+
+# ----------------------------------------------------------------------------- the Python door
+class FieldFit(NamedTuple):
+    """The field of a scan and how well it is known; what a method cannot tell is None.
+
+    ``total_field`` and its standard deviation ``noise`` in ppm; ``residual`` of the fit relative to
+    the signal; ``quality`` of the phase from 0 to 1. All (i, j, k).
+    """
+
+    total_field: np.ndarray
+    noise: np.ndarray | None = None
+    residual: np.ndarray | None = None
+    quality: np.ndarray | None = None
+
+
+def extract_brain(
+    magnitude: np.ndarray,
+    voxel_size_mm: Sequence[float],
+    method: str = "brain",
+    *,
+    orientation: str = "RAS",
+    device: str = "auto",
+    **parameters: Any,
+) -> np.ndarray:
+    """Mask (i, j, k) bool of a magnitude (i, j, k) or (echo, i, j, k), by any mask method.
+
+    Parameters
+    ----------
+    orientation : where the array's axes point in the patient, as in "RAS"
+    """
+    geometry = Geometry(magnitude.shape[-3:], voxel_size_mm, orientation=orientation)
+    data = {"magnitude": magnitude}
+    return run_step(make_step("mask", method, **parameters), data, geometry, device=device).outputs["mask"]
+
+
+def fit_field(
+    phase: np.ndarray,
+    echo_times_s: Sequence[float],
+    b0_tesla: float,
+    magnitude: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    method: str = "nonlinear_fit",
+    *,
+    phase_sign: int = 1,
+    phase_pi: float | None = None,
+    voxel_size_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    device: str = "auto",
+    **parameters: Any,
+) -> FieldFit:
+    """Total field in ppm from phase (echo, i, j, k) or (i, j, k), as stored.
+
+    Parameters
+    ----------
+    echo_times_s : one per echo; of a phase difference, the difference of its echo times
+    phase_sign, phase_pi : see :class:`~napari_metaqsm.scan.Acquisition`
+    """
+    geometry = Geometry(phase.shape[-3:], voxel_size_mm)
+    acquisition = Acquisition(echo_times_s, b0_tesla, phase_sign, phase_pi)
+    data = {"phase": phase, "magnitude": magnitude, "mask": mask}
+    step = make_step("field", method, **parameters)
+    return FieldFit(**run_step(step, data, geometry, acquisition, device).outputs)
+
+
+def remove_background(
+    total_field: np.ndarray,
+    mask: np.ndarray,
+    voxel_size_mm: Sequence[float],
+    method: str = "resharp",
+    b0_direction: Sequence[float] = (0, 0, 1),
+    noise: np.ndarray | None = None,
+    *,
+    device: str = "auto",
+    **parameters: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local field (ppm) and eroded mask from the total field (ppm), all (i, j, k)."""
+    geometry = Geometry(total_field.shape, voxel_size_mm, b0_direction)
+    data = {"total_field": total_field, "mask": mask, "noise": noise}
+    outputs = run_step(make_step("background", method, **parameters), data, geometry, device=device).outputs
+    return outputs["local_field"], outputs["eroded_mask"]
+
+
+def invert(
+    local_field: np.ndarray,
+    mask: np.ndarray,
+    voxel_size_mm: Sequence[float],
+    method: str = "tkd",
+    b0_direction: Sequence[float] = (0, 0, 1),
+    magnitude: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
+    *,
+    device: str = "auto",
+    **parameters: Any,
+) -> np.ndarray:
+    """Susceptibility (ppm, paramagnetic positive, not referenced) from the local field (ppm)."""
+    geometry = Geometry(local_field.shape, voxel_size_mm, b0_direction)
+    data = {"local_field": local_field, "mask": mask, "magnitude": magnitude, "noise": noise}
+    step = make_step("inversion", method, **parameters)
+    return run_step(step, data, geometry, device=device).outputs["susceptibility"]
