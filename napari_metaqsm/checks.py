@@ -73,7 +73,8 @@ def check_field(name: str, field: np.ndarray, mask: np.ndarray | None) -> np.nda
         raise InputError(f"the {spoken(name)} is zero everywhere")
     if largest > LARGEST_FIELD_PPM:
         raise InputError(
-            f"the {spoken(name)} reaches {largest:.0f} ppm; no field in tissue does, check its unit (Hz? rad/s?)"
+            f"the {spoken(name)} reaches {largest:.0f} ppm; "
+            "no field in tissue does, check its unit (Hz? rad/s?)"
         )
     return field
 

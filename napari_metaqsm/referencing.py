@@ -38,7 +38,8 @@ def reference(
         return susceptibility, {"region": "none", "mean_ppm": 0.0, "sd_ppm": 0.0, "voxels": 0}
     if region.shape != susceptibility.shape:
         raise InputError(
-            f"the reference region is {region.shape} voxels, but the map is {susceptibility.shape}; they must match"
+            f"the reference region is {region.shape} voxels, but the map is "
+            f"{susceptibility.shape}; they must match"
         )
     inside = mask.astype(bool)
     values = susceptibility[inside & region.astype(bool)].astype(np.float64)

@@ -7,6 +7,7 @@ along those same axes. Nothing here knows which of them is called z.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ def _check_echo_times(times: tuple[float, ...]) -> None:
             f"echo_times_s is {text}; no echo is that short, check the unit (seconds given where "
             "milliseconds were expected?)"
         )
-    if any(late <= early for early, late in zip(times, times[1:], strict=False)):
+    if any(late <= early for early, late in itertools.pairwise(times)):
         raise InputError(f"echo_times_s is {text}; they must ascend, in the order of the echoes")
 
 
@@ -210,6 +211,11 @@ class Scan:
                     f"{_by(self.geometry.shape)}; they must match"
                 )
         self._check_echoes()
+
+    def with_mask(self, mask: np.ndarray | None) -> Scan:
+        """The same scan with another mask, or with none."""
+        sources = {name: source for name, source in self.sources.items() if name != "mask"}
+        return dataclasses.replace(self, mask=mask, sources=sources)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by name."""

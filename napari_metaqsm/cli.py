@@ -1,0 +1,216 @@
+"""The command line: ``metaqsm demo``, ``run`` and ``methods``.
+
+Exit codes: 0 done, 2 bad input (one line on standard error says what and what to do), 1 failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_metaqsm.errors import InputError
+
+app = typer.Typer(
+    name="metaqsm",
+    help="Quantitative susceptibility mapping: from the phase of a gradient-echo scan to susceptibility.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no list of results.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def main() -> None:
+    """Entry point: runs the command and turns what goes wrong into an exit code."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"metaqsm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("metaqsm: stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        traceback.print_exc()
+        print(f"metaqsm: failed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def run(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A folder or files; what each is follows from names and sidecars."),
+    ] = None,
+    phase: Annotated[
+        list[Path] | None, typer.Option(help="Phase, one file per echo or one 4-D file.")
+    ] = None,
+    magnitude: Annotated[list[Path] | None, typer.Option(help="Magnitude, likewise.")] = None,
+    total_field: Annotated[Path | None, typer.Option(help="Start from a total field.")] = None,
+    local_field: Annotated[Path | None, typer.Option(help="Start from a local field.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Standard deviation of the field, in its unit.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of the field and noise: ppm, Hz or rad/s.")] = None,
+    echo_times: Annotated[
+        str | None, typer.Option(help="Seconds, with commas; of a phase difference, the difference alone.")
+    ] = None,
+    b0: Annotated[float | None, typer.Option(help="Field strength in tesla.")] = None,
+    b0_direction: Annotated[
+        str | None, typer.Option(help="B0 along the array's axes, as 0,0,1; else from the header.")
+    ] = None,
+    phase_sign: Annotated[
+        int | None, typer.Option(help="1 where phase grows with a paramagnetic field, -1 where inverted.")
+    ] = None,
+    phase_pi: Annotated[
+        float | None, typer.Option(help="Stored value that means pi, where not usual.")
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="A file, a mask method (brain, threshold, phase_quality), or none.")
+    ] = None,
+    fit: Annotated[str, typer.Option(help="Field method.")] = "nonlinear_fit",
+    background: Annotated[str, typer.Option(help="Background method.")] = "resharp",
+    invert: Annotated[
+        list[str] | None, typer.Option(help="Inversion method; several give several maps [tkd and l2].")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")
+    ] = None,
+    reference: Annotated[str, typer.Option(help="Zero of the map: brain, none, or a file.")] = "brain",
+    device: DeviceOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the maps and the record.")] = Path("metaqsm"),
+    quiet: QuietOption = False,
+) -> None:
+    """From phase, a total field or a local field to susceptibility maps and their record."""
+    import numpy as np
+
+    from napari_metaqsm.io.load import check_writable, load, load_region, save
+    from napari_metaqsm.pipeline import reconstruct
+
+    check_writable(out)
+    mask_file = Path(mask) if mask and _names_file(mask) else None
+    scan = load(
+        paths or [],
+        phase=phase,
+        magnitude=magnitude,
+        total_field=total_field,
+        local_field=local_field,
+        noise=noise,
+        mask=mask_file,
+        unit=unit,
+        echo_times_s=_numbers("--echo-times", echo_times),
+        b0_tesla=b0,
+        b0_direction=_numbers("--b0-direction", b0_direction),
+        phase_sign=phase_sign,
+        phase_pi=phase_pi,
+    )
+    region = load_region(Path(reference), scan) if _names_file(reference) else reference
+    if mask and not mask_file:
+        scan = scan.with_mask(np.ones(scan.geometry.shape, bool) if mask == "none" else None)
+    chain = _chain(scan, mask, fit, background, invert, set_ or [])
+    with _progress(quiet):
+        result = reconstruct(scan, chain, device=device, reference=region)
+        files = save(result, out)
+    if not quiet:
+        for text in result.record["warnings"]:
+            print(f"note: {text}", file=sys.stderr)
+        for file in files:
+            print(file)
+
+
+def _names_file(text: str) -> bool:
+    return text.endswith((".nii", ".nii.gz")) or Path(text).is_file()
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; it must be numbers with commas between them") from None
+
+
+def _chain(scan, mask, fit, background, invert, settings):
+    """The steps from where the scan's data start, with the parameters that were set."""
+    from napari_metaqsm.pipeline import make_step
+
+    names = []
+    if scan.local_field is None:
+        if scan.total_field is None:
+            names.append(("field", fit))
+        if scan.mask is None:
+            names.append(("mask", mask or "brain"))
+        names.append(("background", background))
+    elif scan.mask is None:
+        names.append(("mask", mask or "brain"))
+    names += [("inversion", name) for name in invert or ("tkd", "l2")]
+    values: dict[str, dict[str, str]] = {name: {} for _, name in names}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        name, dot, key = target.partition(".")
+        if not (equals and dot):
+            raise InputError(f"--set is {setting!r}; it must be method.parameter=value")
+        if name not in values:
+            raise InputError(f"--set is {setting!r}, but the chain runs {', '.join(values)}")
+        values[name][key] = value
+    return [make_step(stage, name, **values[name]) for stage, name in names]
+
+
+@app.command()
+def methods(
+    stage: Annotated[
+        str | None, typer.Argument(help="field, mask, background or inversion; else all.")
+    ] = None,
+) -> None:
+    """What there is: every method with its parameters, units, ranges and defaults."""
+    from napari_metaqsm.method import STAGES, parameter_infos
+    from napari_metaqsm.method import methods as registered
+
+    if stage not in (None, *STAGES):
+        raise InputError(f"stage is {stage!r}; it must be one of {', '.join(STAGES)}")
+    for entry in registered(stage):
+        needs = ", ".join([*entry.needs, *(f"[{name}]" for name in entry.takes)])
+        print(f"{entry.stage} {entry.name}: {entry.title} ({entry.reference})")
+        print(f"  {entry.summary}")
+        print(f"  needs {needs}")
+        for info in parameter_infos(entry.parameters):
+            unit = f" {info.unit}" if info.unit else ""
+            print(f"  {entry.name}.{info.name}={info.default}{unit}  {info.help}{_range(info)}")
+        print()
+
+
+def _range(info) -> str:
+    if info.choices:
+        return f" ({', '.join(info.choices)})"
+    ends = [f"{word} {end:g}" for word, end in (("from", info.low), ("to", info.high)) if end is not None]
+    return f" ({' '.join(ends)})" if ends else ""
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[None]:
+    """A progress bar fed by whatever runs inside."""
+    from napari_metaqsm.method import running
+
+    if quiet:
+        with running():
+            yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Starting", total=1.0)
+        report: Callable[[float, str], None] = lambda done, label: bar.update(  # noqa: E731
+            task, completed=done, description=label
+        )
+        with running(report):
+            yield
