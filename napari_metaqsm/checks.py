@@ -6,8 +6,6 @@ Values that are not finite are refused where they would count and set to zero wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from napari_metaqsm.errors import InputError
@@ -17,27 +15,24 @@ from napari_metaqsm.method import notice
 LARGEST_FIELD_PPM = 200.0
 
 
-def check_mask(mask: np.ndarray, data: Mapping[str, np.ndarray]) -> np.ndarray:
+def check_mask(mask: np.ndarray) -> np.ndarray:
     """The mask as bool, nothing else changed.
 
     Raises
     ------
     InputError
-        When it is not finite, is empty, or lies where every image it is meant for is zero.
+        When it is not finite or is empty.
     """
     if not np.isfinite(mask).all():
         raise InputError("the mask has values that are not finite; give zero outside and one inside")
     inside = mask.astype(bool)
     if not inside.any():
         raise InputError("the mask is empty; every voxel is zero")
-    for name, array in data.items():
-        if not np.any(np.where(np.isfinite(array), array, 0) * inside):
-            raise InputError(f"the mask touches nothing: the {spoken(name)} is zero everywhere in it")
     return inside
 
 
 def check_finite(name: str, array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """``array`` (..., i, j, k) with every value finite.
+    """``array`` (..., i, j, k) with every value finite; ``mask`` is bool.
 
     Raises
     ------
@@ -47,7 +42,7 @@ def check_finite(name: str, array: np.ndarray, mask: np.ndarray | None) -> np.nd
     bad = ~np.isfinite(array)
     if not bad.any():
         return array
-    counting = bad if mask is None else bad & mask.astype(bool)
+    counting = bad if mask is None else bad & mask
     where = "in it" if mask is None else "inside the mask"
     if counting.any():
         advice = "give a mask that leaves them out" if mask is None else "leave them out of the mask"
@@ -67,10 +62,8 @@ def check_field(name: str, field: np.ndarray, mask: np.ndarray | None) -> np.nda
         When it is not finite, zero everywhere, or so large that it must be in another unit.
     """
     field = check_finite(name, field, mask)
-    inside = field if mask is None else field[mask.astype(bool)]
-    largest = float(np.abs(inside).max())
-    if largest == 0:
-        raise InputError(f"the {spoken(name)} is zero everywhere")
+    _check_touched(name, field, mask)
+    largest = float(np.abs(field if mask is None else field[mask]).max())
     if largest > LARGEST_FIELD_PPM:
         raise InputError(
             f"the {spoken(name)} reaches {largest:.0f} ppm; "
@@ -90,9 +83,15 @@ def check_magnitude(magnitude: np.ndarray, mask: np.ndarray | None) -> np.ndarra
     magnitude = check_finite("magnitude", magnitude, mask)
     if magnitude.min() < 0:
         raise InputError(f"the magnitude goes down to {magnitude.min():g}; a magnitude is never negative")
-    if not magnitude.any():
-        raise InputError("the magnitude is zero everywhere")
+    _check_touched("magnitude", magnitude, mask)
     return magnitude
+
+
+def _check_touched(name: str, array: np.ndarray, mask: np.ndarray | None) -> None:
+    if not array.any():
+        raise InputError(f"the {spoken(name)} is zero everywhere")
+    if mask is not None and not (array.astype(bool) & mask).any():
+        raise InputError(f"the mask touches nothing: the {spoken(name)} is zero everywhere in it")
 
 
 def spoken(name: str) -> str:

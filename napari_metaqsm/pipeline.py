@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,10 +141,9 @@ def _checked(
     scan = Scan(geometry, acquisition, **{n: a for n, a in chosen.items() if n in _SCAN_ARRAYS})
     arrays = {**scan.arrays(), **{n: a for n, a in chosen.items() if n not in _SCAN_ARRAYS}}
     decided: dict[str, Any] = {}
-    images = {n: a for n, a in arrays.items() if n in ("magnitude", "total_field", "local_field")}
     mask = arrays.get("mask")
     if mask is not None:
-        mask = arrays["mask"] = checks.check_mask(mask, images)
+        mask = arrays["mask"] = checks.check_mask(mask)
     for name in ("total_field", "local_field"):
         if name in arrays:
             arrays[name] = checks.check_field(name, arrays[name], mask)
@@ -153,7 +153,8 @@ def _checked(
         arrays["noise"] = checks.check_finite("noise", arrays["noise"], mask)
     if "phase" in arrays:
         _check_acquisition(acquisition)
-        arrays["phase"], decided["phase_scaling"] = phase_in_radians(arrays["phase"], acquisition, mask)
+        arrays["phase"], scale = phase_in_radians(arrays["phase"], acquisition, mask)
+        decided["phase_scaling"] = dataclasses.asdict(scale)
     return arrays, decided
 
 
