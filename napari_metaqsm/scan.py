@@ -177,6 +177,7 @@ class Scan:
     mask : (i, j, k), zero outside
     space : what the reader needs to write results where the input lay (see ``io.nifti``)
     sources : file of each array, for the record
+    notes : what the reader decided or had to assume, in words
 
     Raises
     ------
@@ -194,6 +195,7 @@ class Scan:
     mask: np.ndarray | None = None
     space: Any = None
     sources: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("phase", "magnitude"):

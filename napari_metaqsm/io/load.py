@@ -1,0 +1,377 @@
+"""Files to a scan, and a result to files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.nifti import Space, check_writable, read, space_from, staged, write_into
+from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order
+from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
+from napari_metaqsm.scan import Acquisition, Geometry, Scan
+from napari_metaqsm.units import FIELD_UNITS, ppm_from
+
+if TYPE_CHECKING:
+    from napari_metaqsm.pipeline import Result
+
+__all__ = ["acquisition_of", "check_writable", "load", "load_region", "save"]
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+RECORD = "record.json"
+# Corners of two grids that count as one may lie this part of a voxel apart: headers are rounded.
+_CORNER_TOLERANCE = 0.05
+# Where no unit is stated, a field beyond these is not in ppm. Hardly one voxel in a hundred of a head
+# passes 20 ppm of total or 1 ppm of local field; in Hz at 3 T nearly all heads pass both.
+_LARGEST_PPM = {"total_field": 50.0, "local_field": 5.0}
+_UNIT_SPELLINGS = {"hz": "Hz", "rad/s": "rad/s", "rads/s": "rad/s", "ppm": "ppm"}
+_RADIANS = ("rad", "rads", "radian", "radians")
+
+
+def load(
+    paths: Paths = (),
+    *,
+    phase: Paths | None = None,
+    magnitude: Paths | None = None,
+    total_field: Paths | None = None,
+    local_field: Paths | None = None,
+    mask: Paths | None = None,
+    noise: Paths | None = None,
+    unit: str | None = None,
+    echo_times_s: Sequence[float] | None = None,
+    b0_tesla: float | None = None,
+    b0_direction: Sequence[float] | None = None,
+    phase_sign: int | None = None,
+    phase_pi: float | None = None,
+) -> Scan:
+    """Read a scan from a folder or from files, with what their headers and sidecars say.
+
+    Parameters
+    ----------
+    paths : a folder, a file or several; what each is follows from its name and its sidecar
+    phase, magnitude, total_field, local_field, mask, noise : files whose role is given; they replace
+        what was found in ``paths``
+    unit : "ppm", "Hz" or "rad/s" of fields and noise; None takes the sidecar's ``Units``, else ppm
+    echo_times_s : seconds, one per echo of phase; of a phase difference, the difference alone (or
+        its two echo times); None takes the sidecars'
+    b0_tesla, b0_direction : None takes the sidecars' and the header's; the direction is along the
+        file's own axes
+    phase_sign : None takes -1 for GE, which stores phase inverted, and 1 for all others
+    phase_pi : the stored value that means pi; None takes pi where the sidecar says radians, and else
+        leaves it to be recognised
+
+    Returns
+    -------
+    Scan, its arrays in the files' own axes; fields in ppm; ``notes`` says what was assumed
+
+    Raises
+    ------
+    InputError
+        When files are missing, unreadable or do not fit together, several runs could be meant, or
+        echo times or field strength of a phase are nowhere to be found.
+    """
+    notes: list[str] = []
+    files = _chosen_run(_as_list(paths), notes) if _as_list(paths) else {}
+    given = {
+        "phase": phase, "magnitude": magnitude, "total_field": total_field,
+        "local_field": local_field, "mask": mask, "noise": noise,
+    }  # fmt: skip
+    files.update({role: _in_order(_as_list(p)) for role, p in given.items() if p is not None})
+    if phase is not None:
+        files.pop("phase_difference", None)
+    difference = "phase_difference" in files or _is_difference(files.get("phase", ()))
+    if "phase_difference" in files:
+        files["phase"] = files.pop("phase_difference")
+    files = {role: files[role] for role in given if role in files}
+    if not files:
+        raise InputError("there is nothing to read; give a folder, or files as phase, total or local field")
+    sidecars = {role: [read_sidecar(p) for p in paths] for role, paths in files.items()}
+    acquisition = acquisition_of(
+        sidecars,
+        difference,
+        echo_times_s=echo_times_s,
+        b0_tesla=b0_tesla,
+        phase_sign=phase_sign,
+        phase_pi=phase_pi,
+        notes=notes,
+    )
+    if "phase" in files:
+        _check_known(acquisition, files["phase"][0])
+    arrays, space = _read_all(files, notes)
+    geometry = _geometry(space, b0_direction, sidecars)
+    _fields_to_ppm(arrays, files, sidecars, unit, acquisition.b0_tesla, notes)
+    return Scan(
+        geometry,
+        acquisition,
+        **arrays,
+        space=space,
+        sources={role: [_source(p) for p in paths] for role, paths in files.items()},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def load_region(path: str | os.PathLike, scan: Scan) -> np.ndarray:
+    """A region (i, j, k), bool, drawn on the grid of ``scan``; raises `InputError` where it is not."""
+    array, space = _read_one("region", Path(path))
+    if scan.space is not None:
+        _check_same_place(scan.space, "the scan", space, Path(path).name)
+    elif array.shape != scan.geometry.shape:
+        raise InputError(f"{Path(path).name} is {array.shape} voxels, but the scan is {scan.geometry.shape}")
+    if not array.any():
+        raise InputError(f"{Path(path).name} is empty; every voxel is zero")
+    return array
+
+
+def save(result: Result, folder: str | os.PathLike) -> list[Path]:
+    """Write each map as ``<name>.nii.gz`` where the input lay, and the record as ``record.json``.
+
+    All of it appears at the end, the record last; where anything fails the folder is as it was.
+
+    Returns
+    -------
+    the files, the record last
+    """
+    space = result.scan.space or space_from(result.scan.geometry)
+    record = json.dumps(result.record, indent=2, ensure_ascii=False)
+    with staged(folder) as temporary:
+        for name, array in result.maps.items():
+            write_into(temporary / f"{name}.nii.gz", array, space)
+        (temporary / RECORD).write_text(record + "\n", encoding="utf-8")
+    return [Path(folder) / f"{name}.nii.gz" for name in result.maps] + [Path(folder) / RECORD]
+
+
+# -------------------------------------------------------------------------------- which files
+def _as_list(paths: Paths | None) -> list[Path]:
+    if paths is None:
+        return []
+    return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(p) for p in paths]
+
+
+def _chosen_run(paths: list[Path], notes: list[str]) -> dict[str, tuple[Path, ...]]:
+    """The files of the only run among ``paths``, by role."""
+    runs, unknown = find_runs(paths)
+    measured = [run for run in runs if run.measured]
+    if len(measured) > 1:
+        raise InputError(f"there are {len(measured)} runs; give the files of one: {_listed(measured)}")
+    chosen = measured or runs
+    if len(chosen) != 1:
+        names = ", ".join(p.name for p in unknown[:8]) or _listed(runs)
+        raise InputError(f"what these are does not show: {names}; give them as phase, total or local field")
+    left = [p.name for p in unknown]
+    left += [p.name for role in ("r2star", "susceptibility") for p in chosen[0].files.get(role, ())]
+    if left:
+        notes.append(f"not used: {', '.join(left)}")
+    return dict(chosen[0].files)
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    return "; ".join(f"{r.name} ({', '.join(p.name for ps in r.files.values() for p in ps)})" for r in runs)
+
+
+def _in_order(paths: list[Path]) -> tuple[Path, ...]:
+    """Files of one given role by echo; as given where nothing tells."""
+    try:
+        return tuple(g.path for g in in_echo_order([guess(p) for p in paths]))
+    except InputError:
+        if any(not p.is_file() for p in paths):
+            raise
+        return tuple(paths)
+
+
+def _is_difference(paths: Sequence[Path]) -> bool:
+    return len(paths) == 1 and guess(paths[0]).role == "phase_difference"
+
+
+# -------------------------------------------------------------------------------- acquisition
+def acquisition_of(
+    sidecars: dict[str, list[Sidecar]],
+    difference: bool = False,
+    *,
+    echo_times_s: Sequence[float] | None = None,
+    b0_tesla: float | None = None,
+    phase_sign: int | None = None,
+    phase_pi: float | None = None,
+    notes: list[str] | None = None,
+) -> Acquisition:
+    """What the sidecars of each role say of the acquisition; given values go before theirs.
+
+    Parameters
+    ----------
+    difference : whether the phase is the difference of two echoes
+    notes : takes what was decided, in words
+    """
+    notes = [] if notes is None else notes
+    every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
+    if b0_tesla is None:
+        b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
+    if phase_sign is None:
+        maker = next((s.manufacturer for s in every if s.manufacturer), "")
+        phase_sign = -1 if maker.upper().startswith("GE") else 1
+        if phase_sign == -1 and "phase" in sidecars:
+            notes.append(f"the phase is from {maker}, which stores it inverted: phase sign -1")
+    if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):
+        phase_pi = math.pi
+    times = _difference_time(sidecars, echo_times_s) if difference else _times(sidecars, echo_times_s)
+    return Acquisition(times, b0_tesla, phase_sign, phase_pi)
+
+
+def _times(sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None) -> tuple[float, ...] | None:
+    if given is not None:
+        return tuple(given)
+    for role in ("phase", "magnitude"):
+        times = [s.echo_times_s for s in sidecars.get(role, ())]
+        if times and all(times):
+            return tuple(t for each in times for t in each)
+    return None
+
+
+def _difference_time(
+    sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None
+) -> tuple[float, ...] | None:
+    if given is not None:
+        times = tuple(given)
+    else:
+        stated = [s.difference_s for s in sidecars.get("phase", ()) if s.difference_s is not None]
+        times = tuple(stated) or tuple(t for s in sidecars.get("magnitude", ()) for t in s.echo_times_s)
+        if not stated and len(times) != 2:
+            return None
+    if len(times) == 2:
+        Acquisition(times)  # refuses milliseconds and the wrong order before they are subtracted
+        times = (round(times[1] - times[0], 9),)
+    return times
+
+
+def _check_known(acquisition: Acquisition, file: Path) -> None:
+    sidecar = file.name.split(".")[0] + ".json"
+    if acquisition.echo_times_s is None:
+        raise InputError(
+            f"the echo times of {file.name} are missing; give them in seconds (--echo-times), "
+            f"or as EchoTime in {sidecar}"
+        )
+    if acquisition.b0_tesla is None:
+        raise InputError(
+            f"the field strength of {file.name} is missing; give it in tesla (--b0), "
+            f"or as MagneticFieldStrength in {sidecar}"
+        )
+
+
+def _geometry(space: Space, given: Sequence[float] | None, sidecars: dict[str, list[Sidecar]]) -> Geometry:
+    geometry = space.geometry()
+    stated = next((s.b0_direction for every in sidecars.values() for s in every if s.b0_direction), None)
+    direction = stated if given is None else given
+    if direction is None:
+        return geometry
+    return Geometry(geometry.shape, geometry.voxel_size_mm, tuple(direction), geometry.orientation)
+
+
+# -------------------------------------------------------------------------------- arrays
+def _read_all(files: dict[str, tuple[Path, ...]], notes: list[str]) -> tuple[dict[str, np.ndarray], Space]:
+    """Every array by role, and the space they share: that of the first file that has one."""
+    arrays: dict[str, np.ndarray] = {}
+    spaces: dict[str, Space] = {}
+    for role, paths in files.items():
+        parts = []
+        for path in paths:
+            array, space = _read_one(role, path)
+            parts.append(array if array.ndim == 4 else array[None])
+            first = next(iter(spaces.items()), None)
+            if first is not None:
+                _check_same_place(first[1], first[0], space, path.name)
+            spaces[path.name] = space
+        # One file is not copied: a 4-D file is often most of the memory there is.
+        arrays[role] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if role not in ("phase", "magnitude"):
+            arrays[role] = arrays[role][0]
+    known = [s for s in spaces.values() if s.known]
+    notes += [s.note for s in (known or list(spaces.values())) if s.note]
+    if known:
+        notes += [f"{name} holds no affine; it is taken to lie like the others"
+                  for name, s in spaces.items() if not s.known]  # fmt: skip
+    return arrays, (known or list(spaces.values()))[0]
+
+
+def _read_one(role: str, path: Path) -> tuple[np.ndarray, Space]:
+    array, space = read(path)
+    if role in ("phase", "magnitude"):
+        return array, space
+    if array.ndim == 4:
+        if len(array) != 1:
+            raise InputError(f"{path.name} holds {len(array)} volumes; a {role.replace('_', ' ')} has one")
+        array = array[0]
+    if role in ("mask", "region"):
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{path.name} has values that are not finite; a {role} is zero outside, one inside"
+            )
+        array = array != 0
+    return array, space
+
+
+def _check_same_place(first: Space, first_name: str, second: Space, second_name: str) -> None:
+    """Refuse two files whose voxels are not the same places."""
+    if first.shape != second.shape:
+        sizes = ["×".join(map(str, s.shape)) for s in (first, second)]
+        raise InputError(f"{first_name} is {sizes[0]} voxels and {second_name} {sizes[1]}; they must match")
+    if not (first.known and second.known):
+        return
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    corners[:, :3] *= np.array(first.shape) - 1
+    apart = np.linalg.norm(((first.affine - second.affine) @ corners.T)[:3], axis=0).max()
+    if apart > _CORNER_TOLERANCE * min(first.geometry().voxel_size_mm):
+        raise InputError(
+            f"{first_name} and {second_name} lie in different places (up to {apart:.3g} mm apart); "
+            "resample one to the other"
+        )
+
+
+def _fields_to_ppm(
+    arrays: dict[str, np.ndarray],
+    files: dict[str, tuple[Path, ...]],
+    sidecars: dict[str, list[Sidecar]],
+    unit: str | None,
+    b0_tesla: float | None,
+    notes: list[str],
+) -> None:
+    """Bring fields and noise into ppm, in place of the arrays."""
+    field_unit = unit
+    for role in ("total_field", "local_field", "noise"):
+        if role not in arrays:
+            continue
+        stated = sidecars[role][0].units
+        this = unit or _UNIT_SPELLINGS.get(stated.lower()) or (field_unit if role == "noise" else None)
+        name = files[role][0].name
+        if this is None and stated:
+            raise InputError(f"{name}: Units is {stated!r}; it must be one of {', '.join(FIELD_UNITS)}")
+        if this is None:
+            this = "ppm"
+            _check_ppm(role, arrays[role], name)
+            notes.append(f"{name} is taken to be in ppm; nothing states its unit")
+        field_unit = field_unit or this
+        arrays[role] = ppm_from(arrays[role], this, b0_tesla)
+
+
+def _check_ppm(role: str, array: np.ndarray, name: str) -> None:
+    values = np.abs(array[np.isfinite(array) & (array != 0)])
+    if role not in _LARGEST_PPM or values.size == 0:
+        return
+    high = float(np.percentile(values, 99))
+    if high > _LARGEST_PPM[role]:
+        raise InputError(
+            f"{name} reaches {high:.3g}, which no {role.replace('_', ' ')} does in ppm; state its unit "
+            "(--unit Hz or rad/s)"
+        )
+
+
+def _source(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return {"file": path.name, "sha256": digest.hexdigest(), "bytes": path.stat().st_size}

@@ -1,0 +1,354 @@
+"""NIfTI in and out: arrays in the file's own axes, and the space that writes results back there."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.scan import Geometry
+
+# Everything nibabel raises on a file that is not what its name says.
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+)
+# No byte of a gzip stream becomes more than 1032.
+_LARGEST_DEFLATION = 1032
+_MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_SCANNER = 1  # NIfTI code of a transform into the coordinates of the scanner
+_TEMPLATE = (3, 4, 5)  # … and of those into a template's
+# Cosine between two axes of a grid that is still rectangular: rounding in a qform, and no shear.
+_LARGEST_SHEAR = 0.02
+_SMALLEST_VOXEL_MM, _LARGEST_VOXEL_MM = 0.005, 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where an array lay in its file: what is needed to write another array to the same place.
+
+    Parameters
+    ----------
+    shape : the three spatial axes
+    affine : (4, 4), voxel index to the scanner's millimetres (right, anterior, superior)
+    header : of the file, with its sform and qform, both written back unchanged
+    known : False where the file holds no transform and its voxel sizes had to do
+    note : what had to be assumed, for the user
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: nib.Nifti1Header
+    known: bool = True
+    note: str = ""
+
+    def geometry(self) -> Geometry:
+        """Voxel size, B0 direction and orientation along the file's own axes.
+
+        Notes
+        -----
+        With R the columns of the affine at unit length, B0 along the array's axes is R^T (0, 0, 1).
+        """
+        size = nib.affines.voxel_sizes(self.affine)
+        directions = self.affine[:3, :3] / size
+        return Geometry(
+            self.shape,
+            voxel_size_mm=tuple(size),
+            b0_direction=tuple(directions[2]),
+            orientation="".join(nib.aff2axcodes(self.affine)),
+        )
+
+
+def space_from(geometry: Geometry) -> Space:
+    """A space for arrays that come from no file, with the voxel size and the B0 of ``geometry``.
+
+    The axes point where ``geometry.orientation`` says, turned by the smallest rotation that puts B0
+    where it lies; the centre of the array is the origin.
+    """
+    to_patient = np.zeros((3, 3))
+    for axis, code in enumerate(geometry.orientation):
+        row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[code]
+        to_patient[row, axis] = sign
+    b0 = np.asarray(geometry.b0_direction)
+    if to_patient[2] @ b0 < 0:  # B0 has no sense that matters here: take the one that turns less
+        b0 = -b0
+    affine = np.eye(4)
+    affine[:3, :3] = to_patient @ _rotation(b0, to_patient[2]) @ np.diag(geometry.voxel_size_mm)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.asarray(geometry.shape) - 1) / 2)
+    header = nib.Nifti1Header()
+    header.set_data_shape(geometry.shape)
+    header.set_xyzt_units("mm", "sec")
+    header.set_qform(affine, code=_SCANNER)
+    header.set_sform(affine, code=_SCANNER)
+    return Space(geometry.shape, header.get_sform(), header)
+
+
+def _rotation(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Smallest rotation that takes the unit vector ``start`` to ``end`` (Rodrigues)."""
+    axis, cosine = np.cross(start, end), float(start @ end)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+
+
+# ------------------------------------------------------------------------------------- reading
+def is_nifti(path: str | Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return str(path).lower().endswith((".nii", ".nii.gz"))
+
+
+def read(path: str | Path) -> tuple[np.ndarray, Space]:
+    """Values and space of a NIfTI file.
+
+    Returns
+    -------
+    array : (i, j, k), or (echo, i, j, k) from a 4-D file, float32, the header's slope applied
+    space : see there; the array is in the file's own axes and order
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no NIfTI, is truncated, is not a 3-D volume (or several of the
+        same), is complex, or its header cannot be meant.
+    """
+    path = Path(path)
+    image = _opened(path)
+    if np.issubdtype(image.get_data_dtype(), np.complexfloating):
+        raise InputError(f"{path.name} is complex; give magnitude and phase as two files")
+    if image.get_data_dtype().fields is not None:
+        raise InputError(f"{path.name} holds colours; it must hold one number per voxel")
+    space = _space(image, path)
+    _check_size(image, path)
+    try:
+        with np.errstate(all="ignore"):
+            array = np.asanyarray(image.dataobj, dtype=np.float32)
+    except _UNREADABLE as error:
+        raise InputError(f"{path.name} cannot be read; it is truncated or damaged ({error})") from error
+    array = array.reshape(
+        (*space.shape, -1) if array.ndim > 3 and math.prod(array.shape[3:]) > 0 else space.shape
+    )
+    return np.ascontiguousarray(np.moveaxis(array, 3, 0) if array.ndim == 4 else array), space
+
+
+def read_space(path: str | Path) -> Space:
+    """The space of a NIfTI file alone, its values unread; raises `InputError` as :func:`read` does."""
+    return _space(_opened(Path(path)), Path(path))
+
+
+def _opened(path: Path) -> nib.Nifti1Image:
+    if not path.is_file():
+        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a NIfTI file")
+    if not is_nifti(path):
+        raise InputError(f"{path.name} is no NIfTI file; its name must end in .nii or .nii.gz")
+    try:
+        image = nib.load(path)
+    except _UNREADABLE as error:
+        raise InputError(f"{path.name} is no readable NIfTI file ({error})") from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError(f"{path.name} is no NIfTI file but {type(image).__name__}; convert it first")
+    return image
+
+
+def _space(image: nib.Nifti1Image, path: Path) -> Space:
+    shape = tuple(int(n) for n in image.header.get_data_shape())
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    if any(n < 1 for n in shape):
+        raise InputError(f"{path.name}: the header gives {shape} voxels; each axis must have one or more")
+    if len(shape) > 4:
+        raise InputError(
+            f"{path.name} has {len(shape)} axes; it must have three, or four with the echoes last"
+        )
+    affine, known, note = _scanner_affine(image, path)
+    affine = affine.copy()
+    affine[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    space = Space(shape[:3], affine, _clean(image.header), known, note)
+    try:
+        size = nib.affines.voxel_sizes(affine)
+        if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / size.max()) < 3:
+            raise InputError("the affine of the header is singular or not finite; repair the header")
+        if size.min() < _SMALLEST_VOXEL_MM or size.max() > _LARGEST_VOXEL_MM:
+            raise InputError(
+                f"the voxels are {' × '.join(f'{s:g}' for s in size)} mm; they must lie between "
+                f"{_SMALLEST_VOXEL_MM:g} and {_LARGEST_VOXEL_MM:g} mm"
+            )
+        cosines = (affine[:3, :3] / size).T @ (affine[:3, :3] / size) - np.eye(3)
+        if np.abs(cosines).max() > _LARGEST_SHEAR:
+            raise InputError("the affine of the header is sheared; resample the image to a rectangular grid")
+        if len(shape) < 3:
+            raise InputError(f"the image has {len(shape)} axes; susceptibility mapping needs a 3-D volume")
+        space.geometry()
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
+    return space
+
+
+def _scanner_affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, bool, str]:
+    """The transform whose z is that of the scanner, whether there is one, and what was assumed."""
+    header = image.header
+    codes = {"sform": int(header["sform_code"]), "qform": int(header["qform_code"])}
+    with path_error(path), np.errstate(all="ignore"):
+        if codes["sform"] == 0:
+            _check_zooms(image)
+        if codes["sform"] == 0 and codes["qform"] == 0:
+            note = f"{path.name} holds no affine; B0 is taken along the third axis"
+            return header.get_base_affine(), False, note
+        # An sform into a template's space says nothing of B0; the scanner's own qform does.
+        use_qform = codes["sform"] != _SCANNER and codes["qform"] == _SCANNER
+        affine = header.get_qform() if use_qform or codes["sform"] == 0 else header.get_sform()
+        code = codes["qform"] if use_qform or codes["sform"] == 0 else codes["sform"]
+        note = ""
+        if code in _TEMPLATE:
+            note = f"{path.name} is in a template's space; B0 is taken along the template's z"
+        return affine, True, note
+
+
+@contextmanager
+def path_error(path: Path) -> Iterator[None]:
+    """Errors of the header's transforms as one about the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, HeaderDataError, np.linalg.LinAlgError) as error:
+        raise InputError(f"{path.name}: the affine of the header is unusable ({error})") from error
+
+
+def _check_zooms(image: nib.Nifti1Image) -> None:
+    """Refuse voxel sizes that nibabel would have replaced by 1 without a word."""
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        raw = type(image.header).from_fileobj(file, check=False)
+    sizes = [float(s) for s in raw["pixdim"][1:4]]
+    if not all(math.isfinite(s) and s > 0 for s in sizes):
+        text = ", ".join(f"{s:g}" for s in sizes)
+        raise ValueError(f"voxel sizes {text}; each must be greater than 0")
+
+
+def _check_size(image: nib.Nifti1Image, path: Path) -> None:
+    """Refuse a header that promises more than the file can hold, before memory is asked for it."""
+    wanted = math.prod(image.header.get_data_shape()) * image.get_data_dtype().itemsize
+    there = path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        there *= _LARGEST_DEFLATION
+    if wanted > there:
+        shape = "×".join(str(n) for n in image.header.get_data_shape())
+        raise InputError(f"{path.name} is truncated; its header promises {shape} voxels")
+
+
+def _clean(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """A copy without what describes the values of the input, not its place."""
+    copy = type(header)(header.binaryblock, header.endianness, check=False)
+    for name in ("cal_min", "cal_max", "slice_duration", "toffset"):
+        copy[name] = 0
+    for name in ("descrip", "intent_name", "aux_file"):
+        copy[name] = b""
+    copy.set_intent("none")
+    copy["pixdim"][4:] = 0
+    copy["magic"] = header.single_magic
+    return copy
+
+
+# ------------------------------------------------------------------------------------- writing
+def write(path: str | Path, array: np.ndarray, space: Space) -> Path:
+    """Write (i, j, k) or (echo, i, j, k) to ``path``, where ``space`` says, and return the path.
+
+    Numbers become float32, masks uint8, labels the smallest integers that hold them; there is no
+    slope; sform and qform are those of the file that ``space`` comes from. The file is written under
+    a temporary name and moved into place.
+
+    Raises
+    ------
+    InputError
+        When the array has another shape than the space, or the folder cannot be written to.
+    """
+    path = Path(path)
+    with staged(path.parent) as folder:
+        write_into(folder / path.name, array, space)
+    return path
+
+
+def write_into(path: Path, array: np.ndarray, space: Space) -> None:
+    """:func:`write` without the detour over a temporary name."""
+    array = np.asarray(array)
+    if array.shape[-3:] != tuple(space.shape) or array.ndim not in (3, 4):
+        raise InputError(
+            f"{path.name} would be {array.shape} voxels, but its space is {space.shape}; they must match"
+        )
+    if array.ndim == 4:
+        array = np.moveaxis(array, 0, 3)
+    array = array.astype(_stored_type(array), copy=False)
+    header = space.header.copy()
+    header.set_data_dtype(array.dtype)
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    # Without an affine nibabel leaves sform and qform of the header as they are.
+    image = kind(array, None, header)
+    image.header.set_slope_inter(1, 0)
+    nib.save(image, path)
+
+
+def _stored_type(array: np.ndarray) -> type:
+    if array.dtype.kind == "b":
+        return np.uint8
+    if array.dtype.kind in "iu":
+        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        for kind in (np.uint8, np.int16, np.int32):
+            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+                return kind
+    return np.float32
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise `InputError` unless files can be written to ``folder``; nothing is left there."""
+    folder = Path(folder).absolute()
+    there = next(f for f in (folder, *folder.parents) if f.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror}); choose another folder"
+        ) from error
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder inside ``folder``; its files move there when the block ends well.
+
+    JSON files move last, so that a record stands for files that are all there. When the block fails,
+    ``folder`` is as it was.
+    """
+    folder = Path(folder)
+    check_writable(folder)
+    made = [f for f in (folder.absolute(), *folder.absolute().parents) if not f.exists()]
+    temporary = folder / f".metaqsm-{secrets.token_hex(4)}"
+    temporary.mkdir(parents=True)
+    done = False
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir(), key=lambda f: (f.suffix == ".json", f.name)):
+            os.replace(file, folder / file.name)
+        done = True
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for empty in made if not done else ():
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()

@@ -1,0 +1,222 @@
+"""Which file is what: role, echo and run of each NIfTI file, by its name and its sidecar.
+
+BIDS names (``part-phase``, ``echo-2``, ``_phasediff``, ``_magnitude1``), those of dcm2niix (``_e2_ph``)
+and ordinary ones (``_mag``, ``Phase.nii``) are understood. What is left of a name when role and echo
+are taken out names the run, so that several runs in one folder stay apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.nifti import is_nifti
+from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
+
+# The first pattern that fits decides: "mag_mask" is a mask, "phase_diff" no phase. Each stands
+# between separators, so that "Field_Mapping" is no field map.
+_ROLES = {
+    "phase": r"part-phase",
+    "magnitude": r"part-mag",
+    "phase_difference": r"phasediff|phase_diff(?:erence)?|ph_?diff|dphase",
+    "mask": r"mask|msk|brain_?mask",
+    "local_field": r"local_?field(?:_?map)?|lfs|rdf|tissue_(?:phase|field)|(?:phs|phase)_tissue",
+    "total_field": r"total_?field(?:_?map)?|tfs|field_?map|b0_?map|freq(?:uency)?_?map",
+    "noise": r"noise|nstd|n_std|(?:noise|field)_sd",
+    "r2star": r"r2star|r2s|r2_star|r2starmap",
+    "susceptibility": r"chi(?:_?map)?|susceptibility(?:_[a-z0-9]+)?|chimap",
+    "magnitude ": r"mag(?:n|nitude)?(?P<echo>\d{1,3})?",
+    "phase ": r"(?:ph|pha|phs|phase)(?P<echo>\d{1,3})?",
+}
+_PATTERNS = [(role.strip(), re.compile(rf"(?<=_)(?:{text})(?=_)")) for role, text in _ROLES.items()]
+_ECHO = re.compile(r"(?<=_)(?:e|echo|te)-?0*(?P<echo>\d{1,3})(?=_)")
+# What stands for a scan, and what only accompanies one.
+_MEASURED = ("phase", "phase_difference", "total_field", "local_field")
+_ATTACHED = ("magnitude", "mask", "noise", "r2star", "susceptibility")
+ROLES = (*_MEASURED, *_ATTACHED)
+_UNNAMED = "scan"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What one file seems to be; ``role`` None where nothing tells, ``run`` what is left of its name."""
+
+    path: Path
+    role: str | None
+    echo: int | None
+    run: str
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one scan: paths by role, in the order of the echoes."""
+
+    name: str
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it holds what a susceptibility map can be made from."""
+        return any(role in self.files for role in _MEASURED)
+
+
+def guess(path: str | Path) -> Guess:
+    """Role, echo and run of one file; raises `InputError` when its sidecar is unusable."""
+    path = Path(path)
+    sidecar = read_sidecar(path)
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    name = "_" + re.sub(r"[\s_.]+|-(?![a-z0-9]+(?:_|$))", "_", stem).strip("_") + "_"
+    lower = name.lower()
+    echo = None
+    found = _ECHO.search(lower)
+    if found:
+        echo = int(found["echo"])
+        name, lower = _without(name, found), _without(lower, found)
+    role = None
+    for candidate, pattern in _PATTERNS:
+        hits = list(pattern.finditer(lower))
+        if hits:
+            role, hit = candidate, hits[-1]
+            echo = int(hit["echo"]) if hit.groupdict().get("echo") else echo
+            name = _without(name, hit)
+            break
+    if role in (None, "phase") and sidecar.role in ("phase", "phase_difference"):
+        role = sidecar.role
+    if role == "phase" and sidecar.difference_s is not None:
+        role = "phase_difference"
+    role = role or sidecar.role
+    return Guess(path, role, echo or sidecar.echo_number, name.strip("_"), sidecar)
+
+
+def _without(name: str, hit: re.Match) -> str:
+    return re.sub("_+", "_", name[: hit.start()] + name[hit.end() :])
+
+
+def nifti_files(folder: str | Path) -> list[Path]:
+    """The NIfTI files in a folder, by name; hidden files are left out."""
+    files = Path(folder).iterdir()
+    return sorted(f for f in files if f.is_file() and is_nifti(f) and not f.name.startswith("."))
+
+
+def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[Path]]:
+    """Runs among the files (folders stand for the files in them), and the files that fit in none.
+
+    Raises
+    ------
+    InputError
+        When a folder holds no NIfTI file, a file is missing, or two files claim to be the same echo.
+    """
+    guesses = _resolved([guess(p) for p in _files(paths)])
+    unknown = [g.path for g in guesses if g.role is None]
+    named: dict[str, list[Guess]] = {}
+    for g in guesses:
+        if g.role is not None:
+            named.setdefault(g.run, []).append(g)
+    _join_series(named)
+    unknown += _attach(named)
+    return [_run(name, members) for name, members in sorted(named.items())], unknown
+
+
+def _files(paths: Iterable[str | Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = nifti_files(path)
+            if not inside:
+                raise InputError(f"{path} holds no NIfTI file (.nii or .nii.gz); choose another folder")
+            files += inside
+        elif not path.is_file():
+            raise InputError(f"{path} does not exist; give a NIfTI file or a folder of them")
+        else:
+            files.append(path)
+    return list(dict.fromkeys(files))
+
+
+def _resolved(guesses: list[Guess]) -> list[Guess]:
+    """A file without a role is the magnitude where its run has the phase: so dcm2niix names them."""
+    with_phase = {g.run for g in guesses if g.role in ("phase", "phase_difference")}
+    return [
+        dataclasses.replace(g, role="magnitude")
+        if g.role is None and g.echo is not None and g.run in with_phase
+        else g
+        for g in guesses
+    ]
+
+
+def _join_series(named: dict[str, list[Guess]]) -> None:
+    """Join magnitude and phase that scanners store as two series, "8_gre" and "9_gre"."""
+
+    def only(run: str, roles: tuple[str, ...]) -> bool:
+        return run in named and {g.role for g in named[run]} <= set(roles)
+
+    for phase in sorted(named, key=_numbers):
+        if not only(phase, ("phase", "phase_difference")):
+            continue
+        twins = [r for r in named if only(r, ("magnitude",)) and _letters(r) == _letters(phase)]
+        before = [r for r in twins if _numbers(r) < _numbers(phase)]
+        if twins:
+            twin = max(before, key=_numbers) if before else min(twins, key=_numbers)
+            named[phase] += named.pop(twin)
+
+
+def _letters(run: str) -> str:
+    return re.sub(r"(^|_)\d+(?=_|$)", "_", run).strip("_")
+
+
+def _numbers(run: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"(?:^|_)(\d+)(?=_|$)", run))
+
+
+def _attach(named: dict[str, list[Guess]]) -> list[Path]:
+    """Give files that only accompany a scan to the sole scan there is; return those left over."""
+    scans = [r for r, members in named.items() if any(g.role in _MEASURED for g in members)]
+    if len(scans) != 1:
+        return []
+    left = []
+    taken = {g.role for g in named[scans[0]]}
+    for run in sorted(set(named) - set(scans), key=lambda r: (len(r), r)):
+        members = named.pop(run)
+        roles = {g.role for g in members}
+        if roles & taken:
+            left += [g.path for g in members]
+        else:
+            named[scans[0]] += members
+            taken |= roles
+    return left
+
+
+def _run(name: str, members: list[Guess]) -> Run:
+    files: dict[str, tuple[Path, ...]] = {}
+    for role in ROLES:
+        found = [g for g in members if g.role == role]
+        if found:
+            files[role] = tuple(g.path for g in in_echo_order(found))
+    return Run(name or _UNNAMED, files)
+
+
+def in_echo_order(guesses: list[Guess]) -> list[Guess]:
+    """The files of one role by echo time, or by echo number where a time is missing.
+
+    Raises
+    ------
+    InputError
+        When there are several and neither tells them apart.
+    """
+    if len(guesses) == 1:
+        return guesses
+    for keys in (
+        [g.sidecar.echo_times_s[0] if len(g.sidecar.echo_times_s) == 1 else None for g in guesses],
+        [g.echo for g in guesses],
+    ):
+        if None not in keys and len(set(keys)) == len(keys):
+            return [g for _, g in sorted(zip(keys, guesses, strict=True), key=lambda pair: pair[0])]
+    names = ", ".join(g.path.name for g in guesses)
+    raise InputError(
+        f"several files could be the {guesses[0].role.replace('_', ' ')}: {names}; name the one meant, "
+        "or the echoes in their order"
+    )

@@ -1,0 +1,167 @@
+"""The JSON file beside a NIfTI file: echo time, field strength, vendor, units."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, STRONGEST_B0_TESLA, Triple
+
+# A sidecar is a few kilobytes; whatever is much larger is something else.
+_LARGEST_BYTES = 16 * 2**20
+_MOST_ECHOES = 1000
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the JSON file says; what it does not say is None or empty.
+
+    Parameters
+    ----------
+    file : its name
+    echo_times_s : of the file, more than one for a 4-D file
+    difference_s : echo time difference of a phase difference (EchoTime2 - EchoTime1)
+    b0_tesla, manufacturer, echo_number, units : as the file gives them
+    b0_direction : along the array's axes
+    image_type : upper case
+    """
+
+    file: str = ""
+    echo_times_s: tuple[float, ...] = ()
+    difference_s: float | None = None
+    b0_tesla: float | None = None
+    manufacturer: str = ""
+    b0_direction: Triple | None = None
+    image_type: tuple[str, ...] = ()
+    echo_number: int | None = None
+    units: str = ""
+
+    @property
+    def role(self) -> str | None:
+        """ "phase", "phase_difference" or "magnitude", where the image type tells."""
+        if {"P", "PHASE", "PHASE MAP"} & set(self.image_type):
+            return "phase" if self.difference_s is None else "phase_difference"
+        return "magnitude" if {"M", "MAGNITUDE", "M_FFE"} & set(self.image_type) else None
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """The JSON file that belongs to a NIfTI file."""
+    path = Path(path)
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return path.with_name(name[: -len(".nii")] + ".json")
+
+
+def read_sidecar(path: str | Path) -> Sidecar:
+    """What is said beside the NIfTI file ``path``; an empty `Sidecar` where there is no JSON file.
+
+    Raises
+    ------
+    InputError
+        When the file is no JSON object or a value in it cannot be meant.
+    """
+    file = sidecar_path(path)
+    if not file.is_file():
+        return Sidecar()
+    content = _content(file)
+    try:
+        return Sidecar(
+            file=file.name,
+            echo_times_s=_echo_times(content),
+            difference_s=_difference(content),
+            b0_tesla=_number(content, "MagneticFieldStrength", 0, STRONGEST_B0_TESLA, "tesla"),
+            manufacturer=_text(content, "Manufacturer"),
+            b0_direction=_direction(content),
+            image_type=_image_type(content),
+            echo_number=_echo_number(content),
+            units=_text(content, "Units"),
+        )
+    except InputError as error:
+        raise InputError(f"{file.name}: {error}") from error
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise InputError(f"{file.name} has {file.stat().st_size} bytes; that is no sidecar")
+        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file.name} is no readable JSON file ({error}); repair or remove it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file.name} must hold a JSON object; repair or remove it")
+    return content
+
+
+def _checked(name: str, value: Any, low: float, high: float, unit: str) -> float:
+    """``value`` as a number above ``low`` and not above ``high``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"{name} is {value!r}; it must be a number in {unit}")
+    try:
+        value = float(value)
+    except OverflowError:
+        raise InputError(f"{name} has hundreds of digits; it must be a number in {unit}") from None
+    if not (math.isfinite(value) and low < value <= high):
+        hint = f"; that looks like milliseconds ({value / 1000:g} s)" if _is_milliseconds(value, unit) else ""
+        raise InputError(f"{name} is {value:g}; it must lie in ({low:g}, {high:g}] {unit}{hint}")
+    return value
+
+
+def _is_milliseconds(value: float, unit: str) -> bool:
+    return unit == "seconds" and LONGEST_ECHO_TIME_S < value <= 1000 * LONGEST_ECHO_TIME_S
+
+
+def _number(content: dict[str, Any], name: str, low: float, high: float, unit: str) -> float | None:
+    value = content.get(name)
+    return None if value is None else _checked(name, value, low, high, unit)
+
+
+def _echo_times(content: dict[str, Any]) -> tuple[float, ...]:
+    times = content.get("EchoTime")
+    if times is None:
+        return ()
+    times = times if isinstance(times, list) else [times]
+    if len(times) > _MOST_ECHOES:
+        raise InputError(f"EchoTime holds {len(times)} values; there must be one per echo")
+    return tuple(_checked("EchoTime", t, 0, LONGEST_ECHO_TIME_S, "seconds") for t in times)
+
+
+def _difference(content: dict[str, Any]) -> float | None:
+    first, second = (_number(content, f"EchoTime{n}", 0, LONGEST_ECHO_TIME_S, "seconds") for n in (1, 2))
+    if first is None or second is None:
+        return None
+    if second <= first:
+        raise InputError(f"EchoTime2 is {second:g}; it must be longer than EchoTime1, {first:g} seconds")
+    return round(second - first, 9)
+
+
+def _direction(content: dict[str, Any]) -> Triple | None:
+    value = content.get("B0_dir")
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 3:
+        raise InputError(f"B0_dir is {str(value)[:60]}; it must be three numbers along the array's axes")
+    numbers = tuple(_checked("B0_dir", v, -math.inf, 1e6, "array axes") for v in value)
+    if not any(numbers):
+        raise InputError("B0_dir is 0, 0, 0; it must point along B0")
+    return numbers
+
+
+def _image_type(content: dict[str, Any]) -> tuple[str, ...]:
+    value = content.get("ImageType")
+    return tuple(v.upper() for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _echo_number(content: dict[str, Any]) -> int | None:
+    value = content.get("EchoNumber")
+    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_ECHOES
+    return value if good else None
+
+
+def _text(content: dict[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value.strip()[:200] if isinstance(value, str) else ""
