@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 bad input (one line on standard error says what and what t
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -214,3 +215,55 @@ def _progress(quiet: bool) -> Iterator[None]:
         )
         with running(report):
             yield
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results, without a window.")] = Path(
+        "metaqsm-demo"
+    ),
+    window: Annotated[
+        bool | None, typer.Option("--window/--no-window", help="Open napari, or not [if there is a display].")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """The chain on the bundled real head: in napari, or as files where there is no display."""
+    if window is None:
+        window, why = _can_show()
+        if not window and not quiet:
+            print(f"{why}: writing the results to {out} instead", file=sys.stderr)
+    if window:
+        from napari_metaqsm.plugin.demo import show_demo
+
+        show_demo()
+        return
+    from napari_metaqsm.evaluation.picture import comparison_picture
+    from napari_metaqsm.io.load import check_writable, load, save
+    from napari_metaqsm.io.resources import resource
+    from napari_metaqsm.pipeline import reconstruct
+
+    check_writable(out)
+    with _progress(quiet):
+        scan = load([resource("samples/philips_2echo")])
+        result = reconstruct(scan)
+        files = save(result, out)
+    titles = {step["result"]: step["title"] for step in result.record["steps"] if "result" in step}
+    maps = {titles[name]: chi for name, chi in result.susceptibilities.items()}
+    picture = out / "comparison.png"
+    comparison_picture(maps, scan.geometry).save(picture)
+    if not quiet:
+        for file in [*files, picture]:
+            print(file)
+
+
+def _can_show() -> tuple[bool, str]:
+    """Whether a window can be opened, and why not."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return False, "there is no display"
+    try:
+        import qtpy  # noqa: F401
+    except ImportError as error:  # qtpy's own, when no Qt binding is installed
+        return False, str(error)
+    return True, ""

@@ -288,7 +288,7 @@ def reconstruct(
             maps.update(outputs)
     announce("Done", 1.0)
     sources = {n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()}
-    record = make_record(sources, scan.geometry, scan.acquisition, records, references)
+    record = make_record(sources, scan.geometry, scan.acquisition, records, references, scan.notes)
     return Result(scan, maps, record)
 
 

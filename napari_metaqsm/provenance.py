@@ -33,6 +33,7 @@ def make_record(
     acquisition: Acquisition,
     steps: Sequence[Mapping[str, Any]],
     reference: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The whole record of a result, as plain JSON values.
 
@@ -41,6 +42,7 @@ def make_record(
     inputs : what each input was: files with their hashes, or :func:`describe_array`
     steps : the records of the steps run, in order
     reference : of the susceptibility maps, by map
+    notes : what was assumed while reading the inputs
     """
     return {
         "software": software_versions(),
@@ -51,7 +53,7 @@ def make_record(
         "steps": [dict(step) for step in steps],
         "reference": dict(reference or {}),
         "units": UNITS,
-        "warnings": [text for step in steps for text in step.get("warnings", ())],
+        "warnings": [*notes, *(text for step in steps for text in step.get("warnings", ()))],
     }
 
 

@@ -21,7 +21,9 @@ class L2Parameters:
     penalty_weight: float = parameter(
         0.05, low=1e-6, high=10, unit="mm²", help="Weight of the squared gradient (the paper's lambda)"
     )
-    padding: float = parameter(1.0, low=1.0, high=3.0, help="Factor by which the grid is grown before the FFT")
+    padding: float = parameter(
+        1.0, low=1.0, high=3.0, help="Factor by which the grid is grown before the FFT"
+    )
 
     __post_init__ = check_parameters
 

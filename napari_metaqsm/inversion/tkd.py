@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from napari_metaqsm.method import check_parameters, method, parameter
@@ -22,7 +21,9 @@ class TKDParameters:
     psf_correction: bool = parameter(
         False, help="Divide by the mean of D times its truncated inverse, so that means are not too low"
     )
-    padding: float = parameter(1.0, low=1.0, high=3.0, help="Factor by which the grid is grown before the FFT")
+    padding: float = parameter(
+        1.0, low=1.0, high=3.0, help="Factor by which the grid is grown before the FFT"
+    )
 
     __post_init__ = check_parameters
 
@@ -42,8 +43,8 @@ def tkd(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: TKDPa
     """
     grid = geometry.with_shape(padded_shape(geometry.shape, parameters.padding))
     kernel = dipole_kernel(grid, like=local_field)
-    clipped = kernel.sign() / parameters.threshold  # sign(0) = 0 keeps the unknowable mean at zero
-    inverse = torch.where(kernel.abs() > parameters.threshold, 1 / kernel, clipped)
+    # 1/D, and sign(D)/t where |D| < t; sign(0) = 0 keeps the unknowable mean at zero
+    inverse = kernel.sign().div_(kernel.abs().clamp_(min=parameters.threshold))
     if parameters.psf_correction:
         inverse /= sphere_mean_of_psf(parameters.threshold)
     susceptibility = multiply_spectrum(pad_to(local_field * mask, grid.shape), inverse)
