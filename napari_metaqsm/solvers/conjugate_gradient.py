@@ -1,0 +1,70 @@
+"""Conjugate gradients for symmetric positive definite systems, given as plain callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from napari_metaqsm.method import steps
+
+Operator = Callable[[Tensor], Tensor]
+
+
+def conjugate_gradient(
+    operator: Operator,
+    right_side: Tensor,
+    *,
+    iterations: int,
+    tolerance: float,
+    precondition: Operator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Solve ``A x = b`` from zero, each leading index on its own.
+
+    Parameters
+    ----------
+    operator : A, symmetric positive definite over the last three axes
+    right_side : (..., i, j, k), b
+    iterations : most steps taken
+    tolerance : stop where ``||b - A x|| <= tolerance * ||b||``
+    precondition : an approximate inverse of A, symmetric positive definite
+
+    Returns
+    -------
+    solution : (..., i, j, k)
+    residual : (...), the last ``||b - A x|| / ||b||``, as the recurrence has it; 0 where b is 0
+
+    References
+    ----------
+    Hestenes & Stiefel 1952, doi:10.6028/jres.049.044
+    """
+    precondition = precondition or torch.clone
+    solution = torch.zeros_like(right_side)
+    remainder = right_side.clone()
+    direction = precondition(remainder)
+    product = _inner(remainder, direction)
+    length = _inner(right_side, right_side).sqrt()
+    residual = torch.where(length > 0, torch.ones_like(length), 0)
+    for _ in steps(iterations, "CG"):
+        active = residual > tolerance
+        if not active.any():
+            break
+        image = operator(direction)
+        # alpha = <r, z> / <p, A p>; what has converged stands still, so a batch equals a loop.
+        alpha = torch.where(active, product / _inner(direction, image), 0)
+        solution.addcmul_(_spread(alpha), direction)
+        remainder.addcmul_(_spread(alpha), image, value=-1)
+        residual = torch.where(active, _inner(remainder, remainder).sqrt() / length, residual)
+        conditioned = precondition(remainder)
+        previous, product = product, _inner(remainder, conditioned)
+        direction.mul_(_spread(torch.where(active, product / previous, 0))).add_(conditioned)
+    return solution, residual
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a.flatten(-3), b.flatten(-3))
+
+
+def _spread(values: Tensor) -> Tensor:
+    return values[..., None, None, None]
