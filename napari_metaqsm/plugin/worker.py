@@ -1,0 +1,80 @@
+"""Work beside the window: a worker that can be cancelled, with progress, whose errors arrive.
+
+A function worker, not a generator: the generator kind of napari swallows every ``RuntimeError``, and
+being out of GPU memory is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from napari.qt.threading import FunctionWorker, create_worker
+from qtpy.QtCore import QObject, Signal
+
+from napari_metaqsm.errors import Cancelled
+from napari_metaqsm.method import running
+
+# A report costs the window a repaint; a loop may report a thousand times a second.
+SHORTEST_REPORT_INTERVAL_S = 0.05
+
+
+class _Progress(QObject):
+    progressed = Signal(float, str)
+
+
+class CancellableWorker(FunctionWorker):
+    """Calls a function in another thread, with ``steps`` and ``announce`` reporting to the window.
+
+    ``progress.progressed`` carries the fraction done and what is being done. After ``quit()`` the
+    function ends at its next step with :class:`Cancelled`; then ``finished`` fires and ``returned``
+    does not. Any error reaches ``errored``, then ``finished`` fires too.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.progress = _Progress()
+        self._last_report = (0.0, "")
+        super().__init__(function, *args, **kwargs)
+
+    def work(self) -> Any:
+        """What the function returns, or None once it is cancelled."""
+        try:
+            with running(self._report, lambda: self.abort_requested):
+                return super().work()
+        except Cancelled:
+            return None
+
+    def _report(self, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        last, last_text = self._last_report
+        if text != last_text or now - last >= SHORTEST_REPORT_INTERVAL_S:
+            self._last_report = (now, text)
+            self.progress.progressed.emit(fraction, text)
+
+
+def start(
+    function: Callable[..., Any],
+    *args: Any,
+    progressed: Callable[[float, str], None],
+    returned: Callable[[Any], None],
+    errored: Callable[[Exception], None],
+    finished: Callable[[], None],
+) -> CancellableWorker:
+    """Start ``function(*args)`` in a worker; the callbacks run in the window's thread.
+
+    ``finished`` is called last and always, after ``returned``, ``errored`` or neither (cancelled).
+    """
+    worker = create_worker(
+        function,
+        *args,
+        _worker_class=CancellableWorker,
+        _ignore_errors=True,  # else napari shows the traceback as well; the caller shows the message
+        _start_thread=False,
+    )
+    worker.progress.progressed.connect(progressed)
+    worker.returned.connect(returned)
+    worker.errored.connect(errored)
+    worker.finished.connect(finished)
+    worker.start()
+    return worker

@@ -1,0 +1,98 @@
+"""The worker: progress, result, errors of every kind, cancelling, and that it always finishes."""
+
+import threading
+
+import pytest
+import torch
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import announce, steps
+from napari_metaqsm.plugin import worker as worker_module
+from napari_metaqsm.plugin.worker import start
+
+pytestmark = pytest.mark.usefixtures("qapp")
+
+
+class Heard:
+    """Everything that a worker says, with the threads in which it was heard."""
+
+    def __init__(self):
+        self.progress, self.returned, self.errors, self.order, self.threads = [], [], [], [], set()
+
+    def start(self, function, *args):
+        return start(
+            function,
+            *args,
+            progressed=lambda *p: self._hear("progress", p, self.progress),
+            returned=lambda value: self._hear("returned", value, self.returned),
+            errored=lambda error: self._hear("errored", error, self.errors),
+            finished=lambda: self._hear("finished", None, []),
+        )
+
+    def _hear(self, kind, value, into):
+        into.append(value)
+        self.order.append(kind)
+        self.threads.add(threading.current_thread())
+
+    def finished(self):
+        return "finished" in self.order
+
+
+def test_result_and_progress_arrive_in_the_windows_thread(qtbot, monkeypatch):
+    monkeypatch.setattr(worker_module, "SHORTEST_REPORT_INTERVAL_S", 0)
+
+    def count(n):
+        total = sum(steps(n, "counting"))
+        return total, threading.current_thread()
+
+    heard = Heard()
+    heard.start(count, 4)
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    ((total, thread),) = heard.returned
+    assert total == 6
+    assert thread is not threading.main_thread()
+    assert heard.threads == {threading.main_thread()}
+    assert heard.progress == [(0.0, "counting"), (0.25, "counting"), (0.5, "counting"), (0.75, "counting")]
+    assert heard.order[-2:] == ["returned", "finished"]
+
+
+def test_a_loop_that_reports_too_often_does_not_flood_the_window(qtbot):
+    heard = Heard()
+    heard.start(lambda: list(steps(10_000, "fast")) and announce("next"))
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    assert 2 <= len(heard.progress) < 100
+    assert heard.progress[-1] == (0.0, "next")  # a new label always comes through
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError("the mask is empty"), RuntimeError("no"), torch.OutOfMemoryError("full"), MemoryError()],
+)
+def test_every_error_arrives_and_then_it_finishes(qtbot, error):
+    def fail():
+        raise error
+
+    heard = Heard()
+    heard.start(fail)
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    assert heard.errors == [error]
+    assert heard.order == ["errored", "finished"]
+
+
+def test_cancel_ends_the_work_without_a_result(qtbot):
+    begun = threading.Event()
+    done = []
+
+    def endless():
+        for index in steps(10**9, "endless"):
+            begun.set()
+            done.append(index)
+
+    heard = Heard()
+    running = heard.start(endless)
+    qtbot.waitUntil(begun.is_set, timeout=5000)
+    running.quit()
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    assert heard.returned == []
+    assert heard.errors == []
+    assert len(done) < 10**9
