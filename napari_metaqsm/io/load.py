@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -268,7 +269,7 @@ def _geometry(space: Space, given: Sequence[float] | None, sidecars: dict[str, l
     direction = stated if given is None else given
     if direction is None:
         return geometry
-    return Geometry(geometry.shape, geometry.voxel_size_mm, tuple(direction), geometry.orientation)
+    return dataclasses.replace(geometry, b0_direction=tuple(direction))
 
 
 # -------------------------------------------------------------------------------- arrays
@@ -339,22 +340,32 @@ def _fields_to_ppm(
     b0_tesla: float | None,
     notes: list[str],
 ) -> None:
-    """Bring fields and noise into ppm, in place of the arrays."""
-    field_unit = unit
+    """Bring fields and noise into ppm, in place of the arrays; noise has the field's unit."""
     for role in ("total_field", "local_field", "noise"):
-        if role not in arrays:
-            continue
-        stated = sidecars[role][0].units
-        this = unit or _UNIT_SPELLINGS.get(stated.lower()) or (field_unit if role == "noise" else None)
-        name = files[role][0].name
-        if this is None and stated:
-            raise InputError(f"{name}: Units is {stated!r}; it must be one of {', '.join(FIELD_UNITS)}")
-        if this is None:
-            this = "ppm"
-            _check_ppm(role, arrays[role], name)
-            notes.append(f"{name} is taken to be in ppm; nothing states its unit")
-        field_unit = field_unit or this
-        arrays[role] = ppm_from(arrays[role], this, b0_tesla)
+        if role in arrays:
+            this = unit or unit_of(role, arrays[role], files[role][0].name, sidecars[role][0], notes)
+            arrays[role] = ppm_from(arrays[role], this, b0_tesla)
+            unit = unit or this
+
+
+def unit_of(role: str, array: np.ndarray, name: str, sidecar: Sidecar, notes: list[str]) -> str:
+    """The unit of a field: as the sidecar states, else ppm where its values can be that.
+
+    Raises
+    ------
+    InputError
+        When the stated unit is none of a field, or none is stated and the values are no ppm.
+    """
+    if sidecar.units:
+        unit = _UNIT_SPELLINGS.get(sidecar.units.lower())
+        if unit is None:
+            raise InputError(
+                f"{name}: Units is {sidecar.units!r}; it must be one of {', '.join(FIELD_UNITS)}"
+            )
+        return unit
+    _check_ppm(role, array, name)
+    notes.append(f"{name} is taken to be in ppm; nothing states its unit")
+    return "ppm"
 
 
 def _check_ppm(role: str, array: np.ndarray, name: str) -> None:

@@ -206,7 +206,7 @@ def _scanner_affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, boo
     """The transform whose z is that of the scanner, whether there is one, and what was assumed."""
     header = image.header
     codes = {"sform": int(header["sform_code"]), "qform": int(header["qform_code"])}
-    with path_error(path), np.errstate(all="ignore"):
+    with _naming(path), np.errstate(all="ignore"):
         if codes["sform"] == 0:
             _check_zooms(image)
         if codes["sform"] == 0 and codes["qform"] == 0:
@@ -223,7 +223,7 @@ def _scanner_affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, boo
 
 
 @contextmanager
-def path_error(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """Errors of the header's transforms as one about the file."""
     try:
         yield
@@ -262,7 +262,7 @@ def _clean(header: nib.Nifti1Header) -> nib.Nifti1Header:
     for name in ("descrip", "intent_name", "aux_file"):
         copy[name] = b""
     copy.set_intent("none")
-    copy["pixdim"][4:] = 0
+    copy["pixdim"][4:] = 1
     copy["magic"] = header.single_magic
     return copy
 

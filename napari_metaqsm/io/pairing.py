@@ -38,7 +38,7 @@ _ECHO = re.compile(r"(?<=_)(?:e|echo|te)-?0*(?P<echo>\d{1,3})(?=_)")
 _MEASURED = ("phase", "phase_difference", "total_field", "local_field")
 _ATTACHED = ("magnitude", "mask", "noise", "r2star", "susceptibility")
 ROLES = (*_MEASURED, *_ATTACHED)
-_UNNAMED = "scan"
+UNNAMED = "scan"
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _run(name: str, members: list[Guess]) -> Run:
         found = [g for g in members if g.role == role]
         if found:
             files[role] = tuple(g.path for g in in_echo_order(found))
-    return Run(name or _UNNAMED, files)
+    return Run(name or UNNAMED, files)
 
 
 def in_echo_order(guesses: list[Guess]) -> list[Guess]:
