@@ -27,8 +27,8 @@ def dipole_kernel(geometry: Geometry, like: Tensor) -> Tensor:
     Notes
     -----
     With an oblique B0 and an even matrix size the formula is not even on the Nyquist planes, where
-    k and -k are one sample. There it is averaged with its mirror image, so that the convolution is
-    real and self-adjoint.
+    k and -k are one sample. There it is averaged over both signs of each Nyquist frequency, so that
+    the convolution is real, self-adjoint and the same in any order of the axes.
 
     References
     ----------
@@ -40,21 +40,22 @@ def dipole_kernel(geometry: Geometry, like: Tensor) -> Tensor:
 @lru_cache(maxsize=4)
 def _dipole_kernel(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
     build_on = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
-    axes, mirrored = [], []
+    axes, below_nyquist = [], []
     for axis, (n, size) in enumerate(zip(geometry.shape, geometry.voxel_size_mm, strict=True)):
         k = frequencies(n, size, half=axis == 2, device=build_on)
-        mirror = -k
+        below = k.clone()
         if n % 2 == 0:
-            mirror[n // 2] = k[n // 2]
+            below[n // 2] = 0
         shape = [1, 1, 1]
         shape[axis] = -1
         axes.append(k.reshape(shape))
-        mirrored.append(mirror.reshape(shape))
+        below_nyquist.append(below.reshape(shape))
     squared = axes[0] ** 2 + axes[1] ** 2 + axes[2] ** 2
     squared[0, 0, 0] = 1
-    along = _along(axes, geometry.b0_direction).square_()
-    if sum(b != 0 for b in geometry.b0_direction) > 1:
-        along.add_(_along(mirrored, geometry.b0_direction).square_()).mul_(0.5)
+    # (k.b)^2 without the mixed terms of a frequency whose sign is not known
+    along = _along(below_nyquist, geometry.b0_direction).square_()
+    for k, below, b in zip(axes, below_nyquist, geometry.b0_direction, strict=True):
+        along.add_(k**2 - below**2, alpha=b**2)
     kernel = along.div_(squared).neg_().add_(1 / 3)
     kernel[0, 0, 0] = 0
     return kernel.to(dtype).to(device)
