@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from napari_metaqsm.mask.finishing import combined_echoes, finished_mask
@@ -57,16 +56,17 @@ def threshold(
 
     Notes
     -----
-    Otsu's threshold of the root sum of squares over the echoes: the one that makes the variance
-    between dark and bright voxels largest.
+    Otsu's threshold, the one that makes the variance between dark and bright voxels largest, is found
+    for the square root of the combined echoes: uneven coils then cost fewer dark voxels inside.
     """
     from skimage.filters import threshold_otsu
 
     image = combined_echoes(magnitude)
     values = image.cpu().numpy()
-    darkest_bright = parameters.level * threshold_otsu(np.minimum(values, np.quantile(values, BRIGHTEST)))
+    evened = np.sqrt(np.minimum(values, np.quantile(values, BRIGHTEST)))
+    darkest_bright = parameters.level * float(threshold_otsu(evened)) ** 2
     return finished_mask(
-        image > torch.as_tensor(darkest_bright, dtype=image.dtype, device=image.device),
+        image > darkest_bright,
         quality,
         min_quality=parameters.min_quality,
         fill_holes=parameters.fill_holes,
