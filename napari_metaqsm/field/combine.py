@@ -81,7 +81,7 @@ def unwrap_echoes(
     inside = None if mask is None else mask.cpu().bool().numpy()
     if len(phases) == 1:
         strength = None if magnitudes is None else magnitudes[0]
-        single, quality = unwrap_volume(phases[0], strength, inside, kind)
+        single, quality = unwrap_volume(phases[0], geometry.voxel_size_mm, strength, inside, kind)
         return UnwrappedEchoes(single[None], np.zeros_like(single), quality, magnitudes)
 
     times = np.asarray(acquisition.echo_times_s, np.float64)
@@ -91,7 +91,13 @@ def unwrap_echoes(
     difference = phases[a + 1] - phases[a]
     difference -= np.float32(_TURN) * np.rint(difference / np.float32(_TURN))
     difference, quality = unwrap_volume(
-        difference, strength, inside, kind, companion=phases[a], ratio=times[a] / apart
+        difference,
+        geometry.voxel_size_mm,
+        strength,
+        inside,
+        kind,
+        companion=phases[a],
+        ratio=times[a] / apart,
     )
     weight = quality if strength is None else quality * strength * strength
     offset = phases[a] - difference * np.float32(times[a] / apart)

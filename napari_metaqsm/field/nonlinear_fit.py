@@ -128,7 +128,8 @@ def _fit(
         step0, step1 = solve(pull.sum(0), (pull * times).sum(0))
         offset, slope = offset + step0, slope + step1
         left = unwrapped - offset - times * slope
-        if step1.norm() <= parameters.tolerance * slope.norm():
+        # by the signal, for where there is none the steps never end
+        if (s0 * step1.square()).sum() <= parameters.tolerance**2 * (s0 * slope.square()).sum():
             break
     # |M|^2 |exp(i phi) - exp(i (p0 + TE p1))|^2 = |M|^2 (2 sin(r / 2))^2
     misfit = (squared * (2 * torch.sin(left / 2)).square()).sum(0)

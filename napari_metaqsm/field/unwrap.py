@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,7 @@ _TURN = 2 * math.pi
 
 def unwrap_volume(
     phase: np.ndarray,
+    voxel_size_mm: Sequence[float],
     magnitude: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     kind: str = "quality-guided",
@@ -54,7 +56,7 @@ def unwrap_volume(
         del levels
         unwrapped = _by_laplacian(phase)
     else:
-        unwrapped = grow(phase, levels, quality, mask)
+        unwrapped = grow(phase, levels, quality, mask, voxel_size_mm)
     strong = strong_signal(phase.shape, magnitude, mask)
     if strong.any():
         unwrapped -= np.float32(_TURN * np.rint(np.median(unwrapped[strong]) / _TURN))
