@@ -178,12 +178,13 @@ def _listed(runs: Sequence[Run]) -> str:
 
 def _in_order(paths: list[Path]) -> tuple[Path, ...]:
     """Files of one given role by echo; as given where nothing tells."""
-    try:
-        return tuple(g.path for g in in_echo_order([guess(p) for p in paths]))
-    except InputError:
-        if any(not p.is_file() for p in paths):
-            raise
-        return tuple(paths)
+    for path in paths:
+        if not path.is_file():
+            raise InputError(
+                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a NIfTI file"
+            )
+    ordered = in_echo_order([guess(p) for p in paths])
+    return tuple(paths) if ordered is None else tuple(g.path for g in ordered)
 
 
 def _is_difference(paths: Sequence[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import secrets
@@ -139,8 +140,7 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
     space = _space(image, path)
     _check_size(image, path)
     try:
-        with np.errstate(all="ignore"):
-            array = np.asanyarray(image.dataobj, dtype=np.float32)
+        array = _values(image, path)
     except _UNREADABLE as error:
         raise InputError(f"{path.name} cannot be read; it is truncated or damaged ({error})") from error
     array = array.reshape(
@@ -149,9 +149,17 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
     return np.ascontiguousarray(np.moveaxis(array, 3, 0) if array.ndim == 4 else array), space
 
 
-def read_space(path: str | Path) -> Space:
-    """The space of a NIfTI file alone, its values unread; raises `InputError` as :func:`read` does."""
-    return _space(_opened(Path(path)), Path(path))
+def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+    """All values, scaled; a compressed file to its very end, where its checksum stands."""
+    if path.suffix.lower() != ".gz":
+        with np.errstate(all="ignore"):
+            return np.asanyarray(image.dataobj, dtype=np.float32)
+    with gzip.open(path) as file, np.errstate(all="ignore"):
+        image = type(image).from_file_map(type(image).make_file_map({"image": file}))
+        array = np.asanyarray(image.dataobj, dtype=np.float32)
+        while file.read(2**20):
+            pass
+    return array
 
 
 def _opened(path: Path) -> nib.Nifti1Image:
@@ -184,7 +192,10 @@ def _space(image: nib.Nifti1Image, path: Path) -> Space:
     space = Space(shape[:3], affine, _clean(image.header), known, note)
     try:
         size = nib.affines.voxel_sizes(affine)
-        if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / size.max()) < 3:
+        if (
+            not (np.isfinite(affine).all() and size.min() > 0)
+            or np.linalg.matrix_rank(affine[:3, :3] / size.max()) < 3
+        ):
             raise InputError("the affine of the header is singular or not finite; repair the header")
         if size.min() < _SMALLEST_VOXEL_MM or size.max() > _LARGEST_VOXEL_MM:
             raise InputError(

@@ -173,20 +173,25 @@ def _numbers(run: str) -> tuple[int, ...]:
 
 
 def _attach(named: dict[str, list[Guess]]) -> list[Path]:
-    """Give files that only accompany a scan to the sole scan there is; return those left over."""
+    """Give files that only accompany a scan to the sole scan there is; return those left over.
+
+    A plain name ("mask") goes before one that says more ("csf_mask"); of several that say more, none
+    is taken, for which is meant is not ours to guess.
+    """
     scans = [r for r, members in named.items() if any(g.role in _MEASURED for g in members)]
     if len(scans) != 1:
         return []
-    left = []
-    taken = {g.role for g in named[scans[0]]}
-    for run in sorted(set(named) - set(scans), key=lambda r: (len(r), r)):
-        members = named.pop(run)
+    scan = named[scans[0]]
+    others = [named.pop(run) for run in sorted(set(named) - set(scans))]
+    others.sort(key=lambda members: members[0].run != "")
+    left: list[Path] = []
+    for members in others:
         roles = {g.role for g in members}
-        if roles & taken:
+        rivals = [m for m in others if m is not members and roles & {g.role for g in m}]
+        if roles & {g.role for g in scan} or (members[0].run and rivals):
             left += [g.path for g in members]
         else:
-            named[scans[0]] += members
-            taken |= roles
+            scan += members
     return left
 
 
@@ -195,18 +200,19 @@ def _run(name: str, members: list[Guess]) -> Run:
     for role in ROLES:
         found = [g for g in members if g.role == role]
         if found:
-            files[role] = tuple(g.path for g in in_echo_order(found))
+            ordered = in_echo_order(found)
+            if ordered is None:
+                names = ", ".join(g.path.name for g in found)
+                raise InputError(
+                    f"several files could be the {role.replace('_', ' ')}: {names}; name the one meant, "
+                    "or the echoes in their order"
+                )
+            files[role] = tuple(g.path for g in ordered)
     return Run(name or UNNAMED, files)
 
 
-def in_echo_order(guesses: list[Guess]) -> list[Guess]:
-    """The files of one role by echo time, or by echo number where a time is missing.
-
-    Raises
-    ------
-    InputError
-        When there are several and neither tells them apart.
-    """
+def in_echo_order(guesses: list[Guess]) -> list[Guess] | None:
+    """The files by echo time, or by echo number where a time is missing; None where neither tells."""
     if len(guesses) == 1:
         return guesses
     for keys in (
@@ -215,8 +221,4 @@ def in_echo_order(guesses: list[Guess]) -> list[Guess]:
     ):
         if None not in keys and len(set(keys)) == len(keys):
             return [g for _, g in sorted(zip(keys, guesses, strict=True), key=lambda pair: pair[0])]
-    names = ", ".join(g.path.name for g in guesses)
-    raise InputError(
-        f"several files could be the {guesses[0].role.replace('_', ' ')}: {names}; name the one meant, "
-        "or the echoes in their order"
-    )
+    return None

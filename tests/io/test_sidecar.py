@@ -1,0 +1,98 @@
+"""What a JSON sidecar may say, and what it may not."""
+
+import json
+
+import pytest
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.sidecar import Sidecar, read_sidecar, sidecar_path
+
+
+def sidecar(tmp_path, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "x.json").write_text(text)
+    return read_sidecar(tmp_path / "x.nii.gz")
+
+
+def test_the_file_beside_it_is_meant(tmp_path):
+    assert sidecar_path("a/b.c.nii.gz").name == "b.c.json"
+    assert sidecar_path("a/b.nii").name == "b.json"
+    assert read_sidecar(tmp_path / "none.nii") == Sidecar()
+
+
+def test_what_is_said_is_read(tmp_path):
+    found = sidecar(
+        tmp_path,
+        {
+            "EchoTime": 0.0046,
+            "EchoTime1": 0.00519,
+            "EchoTime2": 0.00765,
+            "MagneticFieldStrength": 3,
+            "Manufacturer": "Philips",
+            "B0_dir": [0, 0.1, 1],
+            "ImageType": ["ORIGINAL", "PRIMARY", "P", "ND", "Phase"],
+            "EchoNumber": 2,
+            "Units": "Hz",
+        },
+    )
+    assert found == Sidecar(
+        file="x.json",
+        echo_times_s=(0.0046,),
+        difference_s=0.00246,
+        b0_tesla=3.0,
+        manufacturer="Philips",
+        b0_direction=(0.0, 0.1, 1.0),
+        image_type=("ORIGINAL", "PRIMARY", "P", "ND", "PHASE"),
+        echo_number=2,
+        units="Hz",
+    )
+    assert found.role == "phase_difference"
+
+
+@pytest.mark.parametrize(
+    ("types", "role"),
+    [(["M", "FFE"], "magnitude"), (["PHASE MAP", "P"], "phase"), (["T1", "MIXED"], None), ("M", None)],
+)
+def test_the_image_type_tells_the_role(tmp_path, types, role):
+    assert sidecar(tmp_path, {"ImageType": types}).role == role
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"EchoTime": 20},
+            r"EchoTime is 20; it must lie in \(0, 0.5\] seconds; that looks like milliseconds \(0.02 s\)",
+        ),
+        ({"EchoTime": 0}, "EchoTime is 0"),
+        ({"EchoTime": -0.004}, "EchoTime is -0.004"),
+        ({"EchoTime": "0.004"}, "EchoTime is '0.004'; it must be a number"),
+        ({"EchoTime": True}, "EchoTime is True"),
+        ({"EchoTime": [0.004, 8]}, "EchoTime is 8"),
+        ({"EchoTime": [0.004] * 2000}, "2000 values"),
+        ('{"EchoTime": NaN}', "EchoTime is nan"),
+        ('{"EchoTime": 1e999}', "EchoTime is inf"),
+        ('{"EchoTime": 1' + "0" * 400 + "}", "hundreds of digits"),
+        ({"EchoTime1": 0.008, "EchoTime2": 0.004}, "longer than EchoTime1"),
+        ({"MagneticFieldStrength": 0}, "MagneticFieldStrength is 0"),
+        ({"MagneticFieldStrength": 30000}, "tesla"),
+        ({"MagneticFieldStrength": {"value": 3}}, "must be a number"),
+        ({"B0_dir": [0, 0, 0]}, "must point along B0"),
+        ({"B0_dir": "z"}, "three numbers"),
+        ({"B0_dir": [0, 0, None]}, "must be a number"),
+        ("{", "no readable JSON"),
+        ("[1, 2]", "must hold a JSON object"),
+        ("[" * 100_000, "no readable JSON"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(tmp_path, content, message):
+    with pytest.raises(InputError, match=message) as caught:
+        sidecar(tmp_path, content)
+    assert str(caught.value).startswith("x.json")
+    assert len(str(caught.value)) < 400
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(InputError, match="no readable JSON"):
+        read_sidecar(tmp_path / "x.nii")
