@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -214,15 +215,16 @@ def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
     """
     if not chain:
         raise InputError("the chain is empty; name at least one method")
-    known = set(scan.arrays())
     order = list(STAGES)
-    for before, step in zip((None, *chain), chain, strict=False):
-        if before and order.index(step.stage) < order.index(before.stage):
+    for before, step in itertools.pairwise(chain):
+        if order.index(step.stage) < order.index(before.stage):
             raise InputError(
                 f"the chain has {step.stage} after {before.stage}; the order is {', '.join(order)}"
             )
-        if before and step.stage == before.stage != "inversion":
+        if step.stage == before.stage != "inversion":
             raise InputError(f"the chain has two {step.stage} methods; choose one")
+    known = set(scan.arrays())
+    for step in chain:
         made = STAGES[step.stage][0]
         if made in known:
             raise InputError(
