@@ -34,10 +34,11 @@ def eroded(mask: Tensor, structure: np.ndarray) -> Tensor:
         return result
     box = mask_box(mask)
     inside = mask[box].float()
+    if any(s > n for s, n in zip(structure.shape, inside.shape, strict=True)):
+        return result
     support = torch.from_numpy((structure != 0).astype(np.float32)).to(mask.device)
     # Room for half the structure: a voxel near one end must not count mask from the other end.
     grid = fast_shape([n + s // 2 for n, s in zip(inside.shape, support.shape, strict=True)])
-    grid = tuple(max(n, s) for n, s in zip(grid, support.shape, strict=True))
     middle = [-(s // 2) for s in support.shape]
     kernel = torch.roll(pad_to(support, grid), middle, dims=(0, 1, 2))
     count = irfftn(rfftn(pad_to(inside, grid)) * rfftn(kernel), grid)

@@ -45,7 +45,10 @@ def test_specks_bright_spots_holes_and_bad_values_do_no_harm(ball):
 
 def test_the_level_and_the_phase_quality_narrow_it(ball):
     magnitude = echoes_of(ball, shading=0.6)
-    assert threshold(magnitude, GEOMETRY, ThresholdParameters(level=4)).sum() < ball.sum()
+    dimmed = echoes_of(ball, shading=0.9)
+    narrowed = threshold(dimmed, GEOMETRY, ThresholdParameters(level=4))
+    assert not narrowed[:5].any()
+    assert narrowed.sum() < ball.sum()
     quality = torch.ones(GEOMETRY.shape)
     quality[:15] = 0.3
     narrowed = threshold(magnitude, GEOMETRY, ThresholdParameters(min_quality=0.5), quality)
