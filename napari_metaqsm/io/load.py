@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
-
-if TYPE_CHECKING:
-    from napari_metaqsm.pipeline import Result
 
 __all__ = ["acquisition_of", "check_writable", "load", "load_region", "save"]
 
@@ -34,6 +31,17 @@ _CORNER_TOLERANCE = 0.05
 _LARGEST_PPM = {"total_field": 50.0, "local_field": 5.0}
 _UNIT_SPELLINGS = {"hz": "Hz", "rad/s": "rad/s", "rads/s": "rad/s", "ppm": "ppm"}
 _RADIANS = ("rad", "rads", "radian", "radians")
+
+
+class Saveable(Protocol):
+    """What ``save`` reads of a result; ``pipeline.Result`` is one."""
+
+    @property
+    def scan(self) -> Scan: ...
+    @property
+    def maps(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def record(self) -> Mapping[str, Any]: ...
 
 
 def load(
@@ -130,7 +138,7 @@ def load_region(path: str | os.PathLike, scan: Scan) -> np.ndarray:
     return array
 
 
-def save(result: Result, folder: str | os.PathLike) -> list[Path]:
+def save(result: Saveable, folder: str | os.PathLike) -> list[Path]:
     """Write each map as ``<name>.nii.gz`` where the input lay, and the record as ``record.json``.
 
     All of it appears at the end, the record last; where anything fails the folder is as it was.
