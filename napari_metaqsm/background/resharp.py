@@ -114,7 +114,7 @@ def _checked_erosion(mask: Tensor, weights, geometry: Geometry, radius_mm: float
         raise InputError(
             f"radius_mm is {radius_mm:g}; it must be at least {largest:g}, the largest side of the voxels"
         )
-    if radius_mm < 2 * largest:
+    if radius_mm < 2 * largest * (1 - 1e-4):  # a header's 3 mm may be 3.0000001
         notice(
             f"resharp: the radius of {radius_mm:g} mm is under two voxels of {largest:g} mm; the sphere "
             "is poorly sampled, and some background field may stay"
