@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.mask.finishing import combined_echoes, finished_mask
+from napari_metaqsm.mask.finishing import check_quality, combined_echoes, finished_mask
 from napari_metaqsm.method import announce, check_parameters, method, parameter
 from napari_metaqsm.scan import Geometry
 
@@ -68,6 +68,7 @@ def brain(
     ----------
     Fisch et al. 2024, doi:10.1016/j.compbiomed.2024.108845
     """
+    check_quality(quality, parameters.min_quality)
     announce("brain extraction")
     axes, flipped = _to_ras(geometry.orientation)
     head = combined_echoes(magnitude).permute(axes).flip(flipped)

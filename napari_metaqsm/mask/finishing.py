@@ -14,6 +14,14 @@ def combined_echoes(magnitude: Tensor) -> Tensor:
     return torch.nan_to_num(magnitude, nan=0.0, posinf=0.0, neginf=0.0).square().sum(dim=0).sqrt()
 
 
+def check_quality(quality: Tensor | None, min_quality: float) -> None:
+    """Refuse (`InputError`) a wish for good phase where nothing says which phase is good."""
+    if quality is None and min_quality > 0:
+        raise InputError(
+            f"min_quality is {min_quality:g}, but there is no phase quality; run the field step first"
+        )
+
+
 def finished_mask(
     mask: Tensor, quality: Tensor | None, *, min_quality: float, fill_holes: bool, otherwise: str
 ) -> Tensor:

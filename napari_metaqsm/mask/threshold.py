@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from napari_metaqsm.mask.finishing import combined_echoes, finished_mask
+from napari_metaqsm.mask.finishing import check_quality, combined_echoes, finished_mask
 from napari_metaqsm.method import check_parameters, method, parameter
 from napari_metaqsm.scan import Geometry
 
@@ -61,6 +61,7 @@ def threshold(
     """
     from skimage.filters import threshold_otsu
 
+    check_quality(quality, parameters.min_quality)
     image = combined_echoes(magnitude)
     values = image.cpu().numpy()
     evened = np.sqrt(np.minimum(values, np.quantile(values, BRIGHTEST)))

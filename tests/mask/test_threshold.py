@@ -72,3 +72,8 @@ def test_a_real_water_phantom_is_found(shared):
     dark = magnitude[0] < 0.03 * magnitude.max()
     assert mask[bright].all()
     assert mask[dark].float().mean() < 0.002
+
+
+def test_a_wish_for_good_phase_without_its_quality_is_refused(ball):
+    with pytest.raises(InputError, match=r"min_quality is 0\.5, but there is no phase quality"):
+        threshold(ball.float()[None], GEOMETRY, ThresholdParameters(min_quality=0.5))
