@@ -18,7 +18,7 @@ from napari_metaqsm.method import steps
 from napari_metaqsm.scan import Acquisition, Geometry
 
 _TURN = 2 * math.pi
-_SLAB = 16  # planes of the first axis that are fitted at a time, to keep temporaries small
+_SLAB = 8  # planes of the first axis that are fitted at a time, to keep temporaries small
 
 
 class UnwrappedEchoes(NamedTuple):
@@ -35,7 +35,10 @@ class UnwrappedEchoes(NamedTuple):
     magnitude: np.ndarray | None
 
     def slabs(self, like: Tensor, label: str) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Planes, their phase and their squared magnitude (ones without one), as tensors like ``like``."""
+        """Planes, their phase and their squared magnitude relative to its peak, as tensors like ``like``.
+
+        Without a magnitude it is one. Relative, for powers of a large or small unit leave float32.
+        """
         planes = self.phase.shape[1]
         for number in steps(-(-planes // _SLAB), label):
             slab = slice(number * _SLAB, (number + 1) * _SLAB)
@@ -43,7 +46,13 @@ class UnwrappedEchoes(NamedTuple):
             if self.magnitude is None:
                 yield slab, phase, torch.ones_like(phase)
             else:
-                yield slab, phase, torch.from_numpy(self.magnitude[:, slab]).to(like).square()
+                relative = torch.from_numpy(self.magnitude[:, slab]).to(like) / self.peak
+                yield slab, phase, relative.square()
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude; 1 where there is none."""
+        return 1.0 if self.magnitude is None else float(self.magnitude.max(initial=0)) or 1.0
 
 
 def unwrap_echoes(
@@ -76,7 +85,7 @@ def unwrap_echoes(
     ----------
     Eckstein et al. 2018, doi:10.1002/mrm.26963
     """
-    phases = phase.detach().cpu().float().numpy()
+    phases = np.ascontiguousarray(phase.detach().cpu().float().numpy())
     magnitudes = _matching(magnitude, phases)
     inside = None if mask is None else mask.cpu().bool().numpy()
     if len(phases) == 1:
@@ -120,11 +129,11 @@ def _matching(magnitude: Tensor | None, phases: np.ndarray) -> np.ndarray | None
     """The magnitude with one volume per echo of phase."""
     if magnitude is None:
         return None
-    magnitudes = magnitude.detach().cpu().float().numpy()
+    magnitudes = np.ascontiguousarray(magnitude.detach().cpu().float().numpy())
     if len(magnitudes) == len(phases):
         return magnitudes
     if len(magnitudes) == 1:
-        return np.broadcast_to(magnitudes, phases.shape)
+        return np.repeat(magnitudes, len(phases), axis=0)
     if len(phases) == 1:
         return np.sqrt(np.mean(np.square(magnitudes), axis=0, keepdims=True))
     raise InputError(

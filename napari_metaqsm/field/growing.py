@@ -148,7 +148,8 @@ def grow(
     wanted = int(np.count_nonzero(inside))
     if wanted == 0:
         return unwrapped
-    ends = np.cumsum(np.bincount(levels.reshape(-1), minlength=_LEVELS))
+    # plane by plane, for bincount makes 8 bytes of each level
+    ends = np.cumsum(sum(np.bincount(p.reshape(-1), minlength=_LEVELS) for level in levels for p in level))
     first = np.concatenate([[0], ends[:-1]])  # of each level's part of the pool
     last = first.copy()
     pool = np.empty(levels.size, np.int32 if levels.size < 2**31 else np.int64)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
-from napari_metaqsm.field.combine import UnwrappedEchoes, unwrap_echoes
+from napari_metaqsm.field.combine import unwrap_echoes
 from napari_metaqsm.field.noise import magnitude_noise
 from napari_metaqsm.field.unwrap import UNWRAPPINGS, strong_signal
 from napari_metaqsm.method import check_parameters, method, parameter
 from napari_metaqsm.scan import Acquisition, Geometry
 from napari_metaqsm.units import rad_per_ppm
 
-# A voxel of no signal is given the noise of one with this part of the typical signal, not infinity.
-_WEAKEST = 1e-3
+# A voxel without signal is given so many times the typical noise, not infinity.
+_NOISIEST = 1e3
 
 
 @dataclass(frozen=True)
@@ -90,36 +91,42 @@ def nonlinear_fit(
         phase, acquisition, geometry, magnitude, mask, parameters.unwrapping, parameters.offset_smoothing_mm
     )
     free = parameters.offset == "free" and len(phase) > 1
-    times = phase.new_tensor(acquisition.echo_times_s).reshape(-1, 1, 1, 1)
-    slope, spread = torch.zeros_like(phase[0]), torch.zeros_like(phase[0])
-    misfit, signal = torch.zeros_like(phase[0]), torch.zeros_like(phase[0])
-    for slab, unwrapped, squared in echoes.slabs(phase, "Fitting the echoes"):
-        found = _fit(unwrapped, squared, times, free, parameters)
-        slope[slab], spread[slab], misfit[slab], signal[slab] = found
-    to_ppm = 1 / rad_per_ppm(acquisition.b0_tesla, 1.0)
     surplus = len(phase) - 1 - free
-    level = _noise_level(echoes, misfit, surplus, mask)
-    inside = torch.ones_like(slope) if mask is None else mask.to(slope)
-    noise = None if level is None else spread.mul_(level * to_ppm).mul_(inside)
-    residual = None if surplus == 0 else torch.where(signal > 0, misfit / signal, 0).sqrt_().mul_(inside)
+    times = phase.new_tensor(acquisition.echo_times_s).reshape(-1, 1, 1, 1)
+    inside = torch.ones_like(phase[0], dtype=torch.bool) if mask is None else mask.bool()
+    first = None if echoes.magnitude is None else echoes.magnitude[0]
+    strong = strong_signal(geometry.shape, first, inside.cpu().numpy())
+    slope, spread = torch.zeros_like(phase[0]), torch.zeros_like(phase[0])
+    residual = torch.zeros_like(phase[0]) if surplus else None
+    misfits = []
+    for slab, unwrapped, squared in echoes.slabs(phase, "Fitting the echoes"):
+        slope[slab], spread[slab], misfit = _fit(unwrapped, squared, times, free, parameters)
+        if surplus:
+            misfits.append(misfit[torch.from_numpy(strong[slab]).to(phase.device)])
+            residual[slab] = (misfit / squared.sum(0).clamp(min=1e-30)).sqrt() * inside[slab]
+    level = _noise_level(misfits, surplus, first, strong, echoes.peak)
+    to_ppm = 1 / rad_per_ppm(acquisition.b0_tesla, 1.0)
+    noise = None
+    if level is not None:
+        typical = spread[torch.from_numpy(strong).to(phase.device)].median()
+        noise = spread.clamp_(max=_NOISIEST * typical).mul_(level * to_ppm).mul_(inside)
     return slope.mul_(to_ppm).mul_(inside), noise, residual, torch.from_numpy(echoes.quality).to(phase)
 
 
 def _fit(
     unwrapped: Tensor, squared: Tensor, times: Tensor, free: bool, parameters: NonlinearFitParameters
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Slope (rad/s), its spread per unit of noise, misfit and signal, each (i, j, k), of one slab."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Slope (rad/s), its spread per unit of noise, and misfit, each (i, j, k), of one slab."""
     s0, s1, s2 = ((squared * times**power).sum(0) for power in range(3))
     # Normal equations [[s0, s1], [s1, s2]] (p0, p1); with p0 held at zero, s2 p1 alone.
     determinant = s0 * s2 - s1 * s1 if free else s0 * s2
-    weak = _WEAKEST**2 * determinant.median()
-    divisor = determinant.clamp(min=max(float(weak), 1e-30))
+    inverse = torch.where(determinant > 0, 1 / determinant, 0)
     offset, slope = torch.zeros_like(s0), torch.zeros_like(s0)
 
     def solve(right0: Tensor, right1: Tensor) -> tuple[Tensor, Tensor]:
         if not free:
-            return torch.zeros_like(right0), s0 * right1 / divisor
-        return (s2 * right0 - s1 * right1) / divisor, (s0 * right1 - s1 * right0) / divisor
+            return torch.zeros_like(right0), s0 * right1 * inverse
+        return (s2 * right0 - s1 * right1) * inverse, (s0 * right1 - s1 * right0) * inverse
 
     left = unwrapped
     for iteration in range(parameters.iterations + 1):
@@ -133,16 +140,14 @@ def _fit(
             break
     # |M|^2 |exp(i phi) - exp(i (p0 + TE p1))|^2 = |M|^2 (2 sin(r / 2))^2
     misfit = (squared * (2 * torch.sin(left / 2)).square()).sum(0)
-    return slope, (s0 / divisor).sqrt(), misfit, s0
+    return slope, (s0 / determinant.clamp(min=0)).sqrt(), misfit
 
 
-def _noise_level(echoes: UnwrappedEchoes, misfit: Tensor, surplus: int, mask: Tensor | None) -> float | None:
-    """Standard deviation of the noise of the signal, in the magnitude's unit."""
-    first = None if echoes.magnitude is None else echoes.magnitude[0]
-    inside = None if mask is None else mask.cpu().bool().numpy()
-    strong = strong_signal(echoes.quality.shape, first, inside)
-    if surplus > 0:
+def _noise_level(
+    misfits: list[Tensor], surplus: int, magnitude: np.ndarray | None, strong: np.ndarray, peak: float
+) -> float | None:
+    """Standard deviation of the noise of the signal, relative to the magnitude's peak."""
+    if surplus:
         # The misfit over the variance is chi-squared; its median bears outliers.
-        median = misfit[torch.from_numpy(strong).to(misfit.device)].median()
-        return float((median / (2 * gammaincinv(surplus / 2, 0.5))) ** 0.5)
-    return None if first is None else magnitude_noise(first, strong)
+        return float(torch.cat(misfits).median() / (2 * gammaincinv(surplus / 2, 0.5))) ** 0.5
+    return None if magnitude is None else magnitude_noise(magnitude, strong) / peak

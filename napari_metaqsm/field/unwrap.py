@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from napari_metaqsm.field.growing import edge_levels, grow, voxel_quality
 from napari_metaqsm.method import announce, notice
+from napari_metaqsm.operators.pad import mask_box
 
 UNWRAPPINGS = ("quality-guided", "scikit-image", "laplacian")
 _TURN = 2 * math.pi
@@ -77,13 +79,16 @@ def strong_signal(
 
 
 def _by_scikit_image(phase: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Needs some 20 volumes of memory for what it unwraps, so only the mask's box is."""
     from skimage.restoration import unwrap_phase
 
     if mask is None:
         return unwrap_phase(phase, rng=0).astype(np.float32)
-    if not mask.any():
-        return np.zeros_like(phase)
-    return unwrap_phase(np.ma.array(phase, mask=~mask), rng=0).filled(0).astype(np.float32)
+    unwrapped = np.zeros_like(phase)
+    if mask.any():
+        box = mask_box(torch.from_numpy(mask))
+        unwrapped[box] = unwrap_phase(np.ma.array(phase[box], mask=~mask[box]), rng=0).filled(0)
+    return unwrapped
 
 
 def _by_laplacian(phase: np.ndarray) -> np.ndarray:
@@ -113,7 +118,8 @@ def _by_laplacian(phase: np.ndarray) -> np.ndarray:
             np.float32
         )
     eigenvalues[0, 0, 0] = 1
-    spectrum = dctn(curvature, workers=-1) / eigenvalues
+    spectrum = dctn(curvature, workers=-1, overwrite_x=True)
+    spectrum /= eigenvalues
     spectrum[0, 0, 0] = 0
-    unwrapped = idctn(spectrum, workers=-1)
-    return unwrapped + np.float32(np.angle(np.exp(1j * phase).mean()) - unwrapped.mean())
+    unwrapped = idctn(spectrum, workers=-1, overwrite_x=True)
+    return unwrapped + np.float32(np.arctan2(np.sin(phase).mean(), np.cos(phase).mean()) - unwrapped.mean())
