@@ -10,17 +10,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.components.overlays import TextOverlay
 from napari.layers import Image, Layer
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.layers import geometry_of, metadata_of
 
 # The window in which susceptibility maps are read, on every panel alike.
 DEFAULT_WINDOW_PPM = 0.1
 # Anatomical directions that an array axis can run along, by plane: through it, down, to the right.
 PLANES = {"axial": ("IS", "AP", "LR"), "sagittal": ("LR", "IS", "AP"), "coronal": ("AP", "IS", "LR")}
 OPPOSITE = dict(zip("RLAPIS", "LRPASI", strict=True))
+# Where the letters stand; the map's name is above the upper one.
 EDGES = {
     "left": "middle_left",
     "right": "middle_right",
@@ -28,7 +31,10 @@ EDGES = {
     "bottom": "bottom_center",
 }
 # Narrow and short: it lies over the map.
-COLOUR_BAR_PIXELS = (12, 90)
+COLOUR_BAR_PIXELS = (12, 80)
+SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
+# Of a cell, for the brain; the rest is for names, letters and bars.
+_FILLED = 0.75
 _LINKED = ("contrast_limits", "gamma", "colormap")
 # The comparisons on screen. napari's events alone would not keep one alive.
 _open: list[Comparison] = []
@@ -83,6 +89,7 @@ class Comparison:
         viewer.dims.events.ndisplay.connect(self._update_letters)
         viewer.scene.camera.events.orientation.connect(self._update_letters)
         viewer.dims.ndisplay = 2
+        self._go_to_the_brain()
         self.show_plane("axial")
 
     # ------------------------------------------------------------------------ while it is open
@@ -117,12 +124,7 @@ class Comparison:
             first = dims.ndim - 3
             axes = [_axis_along(pair, self._orientation) for pair in PLANES[plane]]
             dims.order = (*range(first), *(first + axis for axis in axes))
-            through = first + axes[0]
-            low, high, _ = dims.range[through]
-            dims.set_point(through, (low + high) / 2)
-        # napari cannot fit to chosen layers while another layer has more axes (the echoes).
-        alike = all(layer.ndim == dims.ndim for layer in self.layers)
-        self.viewer.fit_to_view(layers=self.layers if alike else None)
+        self._fit()
         self._update_letters()
 
     def close(self) -> None:
@@ -163,14 +165,35 @@ class Comparison:
             layer.colormap = "gray"
             layer.gamma = 1.0
             layer.colorbar.size = COLOUR_BAR_PIXELS
+            layer.colorbar.position = "bottom_left"
             layer.colorbar.visible = True
+            layer.name_overlay.position = "top_center"
             layer.name_overlay.visible = True
         overlays = viewer.canvas.overlays
         overlays.scale_bar.visible = True
         overlays.scale_bar.gridded = True
+        overlays.scale_bar.length = _scale_bar_mm(self.layers[0])
+        viewer.canvas.overlay_tiling.bottom_left = "vertical"
         for edge, position in EDGES.items():
             overlays[_key(edge)] = TextOverlay(position=position, gridded=True, font_size=12)
-        overlays[_key("unit")] = TextOverlay(text="ppm", position="top_right", gridded=True, visible=True)
+        overlays[_key("unit")] = TextOverlay(text="ppm", position="bottom_left", gridded=True, visible=True)
+
+    def _go_to_the_brain(self) -> None:
+        """Stay at the point that was looked at, unless it is outside the maps."""
+        dims = self.viewer.dims
+        for axis, (low, high) in enumerate(zip(*_box(self.layers[0]), strict=True), start=dims.ndim - 3):
+            if not low <= dims.point[axis] <= high:
+                dims.set_point(axis, (low + high) / 2)
+
+    def _fit(self) -> None:
+        """Show the brain as large as a cell allows."""
+        viewer = self.viewer
+        shown = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.order[-2:]]
+        low, high = (corner[shown] for corner in _box(self.layers[0]))
+        cell = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
+        camera = viewer.scene.camera
+        camera.center = (0, *(low + high) / 2)
+        camera.zoom = _FILLED * float(np.min(cell / (high - low)))
 
     def _update_letters(self, event: Any = None) -> None:
         viewer = self.viewer
@@ -196,7 +219,7 @@ class Comparison:
 # ----------------------------------------------------------------------------------- anatomy
 def orientation_of(layer: Layer) -> str | None:
     """Where the layer's three spatial axes point in the patient, as in "IPL"; None if unknown."""
-    return layer.metadata.get("metaqsm", {}).get("orientation")
+    return metadata_of(layer).get("orientation")
 
 
 def edge_letters(
@@ -237,6 +260,25 @@ def _check(layers: Sequence[Image]) -> None:
             )
 
 
+def _box(layer: Image) -> tuple[np.ndarray, np.ndarray]:
+    """The two world corners of what is not zero in a map; of all of it where it is zero throughout."""
+    inside = np.asarray(layer.data) != 0
+    corners = []
+    for axis in range(3):
+        where = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = (where[0], where[-1]) if where.size else (0, inside.shape[axis] - 1)
+        corners.append((first - 0.5, last + 0.5))
+    ends = [np.asarray(layer.data_to_world(corner)) for corner in zip(*corners, strict=True)]
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+def _scale_bar_mm(layer: Image) -> float:
+    """The longest bar that is at most a quarter of the field of view."""
+    geometry = geometry_of(layer)
+    longest = max(np.multiply(geometry.shape, geometry.voxel_size_mm))
+    return max([mm for mm in SCALE_BARS_MM if mm <= longest / 4], default=SCALE_BARS_MM[0])
+
+
 def _key(name: str) -> str:
     return f"metaqsm_{name}"
 
@@ -250,7 +292,8 @@ def _save(viewer: ViewerModel) -> dict[str, Any]:
         "order": list(viewer.layers),
         "layers": [_save_layer(layer) for layer in viewer.layers],
         "grid": {name: getattr(grid, name) for name in ("shape", "stride", "spacing", "enabled")},
-        "scale_bar": {name: getattr(bar, name) for name in ("visible", "gridded")},
+        "scale_bar": {name: getattr(bar, name) for name in ("visible", "gridded", "length")},
+        "tiling": {"bottom_left": viewer.canvas.overlay_tiling.bottom_left},
         "dims": {name: getattr(viewer.dims, name) for name in ("ndisplay", "order", "point")},
         "camera": {name: getattr(camera, name) for name in ("angles", "center", "zoom")},
     }
@@ -260,9 +303,10 @@ def _save_layer(layer: Layer) -> dict[str, Any]:
     if not isinstance(layer, Image):
         return {"visible": layer.visible}
     state = {name: getattr(layer, name) for name in _LAYER_STATE}
-    state["name_overlay.visible"] = layer.name_overlay.visible
-    state["colorbar.visible"] = layer.colorbar.visible
-    state["colorbar.size"] = layer.colorbar.size
+    for name in ("visible", "position"):
+        state[f"name_overlay.{name}"] = getattr(layer.name_overlay, name)
+    for name in ("visible", "position", "size"):
+        state[f"colorbar.{name}"] = getattr(layer.colorbar, name)
     return state
 
 
@@ -277,6 +321,7 @@ def _restore(viewer: ViewerModel, saved: dict[str, Any]) -> None:
     for target, part in (
         (viewer.canvas.grid, "grid"),
         (viewer.canvas.overlays.scale_bar, "scale_bar"),
+        (viewer.canvas.overlay_tiling, "tiling"),
         (viewer.dims, "dims"),
         (viewer.scene.camera, "camera"),  # last: a new order of axes fits the camera anew
     ):

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QStackedWidget,
     QVBoxLayout,
@@ -39,6 +40,7 @@ class NumberBox(QDoubleSpinBox):
         self.setDecimals(12)
         self.setRange(self._low, self._high)
         self.setKeyboardTracking(False)
+        narrow(self)
 
     def number(self) -> float:
         """The value. Qt rounds to its decimals, so ends and default (2/3) are taken as declared."""
@@ -126,6 +128,7 @@ class ParameterForm(QWidget):
         elif info.choices is not None:
             editor = QComboBox()
             editor.addItems(info.choices)
+            narrow(editor)
             changed = editor.currentTextChanged
         elif info.type is int:
             editor = QSpinBox()
@@ -134,6 +137,7 @@ class ParameterForm(QWidget):
                 -_LARGEST_INT if info.low is None else math.ceil(info.low),
                 _LARGEST_INT if info.high is None else math.floor(info.high),
             )
+            narrow(editor)
             changed = editor.valueChanged
         elif info.type is float:
             editor = NumberBox(info.low, info.high, info.default)
@@ -207,6 +211,7 @@ class MethodChooser(QWidget):
         self.combo = QComboBox()
         self.combo.setAccessibleName(f"{stage} method")
         keep_wheel_for_scrolling(self.combo)
+        narrow(self.combo)
         self._forms = QStackedWidget()
         for method in methods(stage):
             form = MethodForm(method)
@@ -291,6 +296,12 @@ def tooltip(info: ParameterInfo) -> str:
     limits = (low + high).strip()
     lines = (info.help, limits[:1].upper() + limits[1:], f"Default: {_text(info.default)}{unit}")
     return "\n".join(line for line in lines if line)
+
+
+def narrow(editor: QWidget) -> None:
+    """Let an editor be as narrow as the dock asks: Qt would make room for its longest entry."""
+    editor.setMinimumWidth(60)
+    editor.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
 
 def keep_wheel_for_scrolling(editor: QWidget) -> None:

@@ -1,0 +1,319 @@
+"""The dock "Susceptibility mapping": the chain from scan to comparison, step by step or at once."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import napari
+import torch
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.pipeline import StepResult
+from napari_metaqsm.plugin.compare_section import CompareSection
+from napari_metaqsm.plugin.forms import narrow
+from napari_metaqsm.plugin.jobs import Job, show_results
+from napari_metaqsm.plugin.layer_choice import LayerChoice
+from napari_metaqsm.plugin.scan_section import ScanSection
+from napari_metaqsm.plugin.section import Section
+from napari_metaqsm.plugin.step_sections import ChooserSection, FieldSection, InversionSection, StepSection
+from napari_metaqsm.plugin.worker import CancellableWorker, start
+
+_LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
+
+
+class SusceptibilityMapping(QWidget):
+    """Scan, field, mask, background, inversion, compare: in sections from top to bottom.
+
+    Each section runs alone on any fitting layers; what it makes is chosen in the sections below. One
+    job runs at a time, in a worker; layers are read before it starts and made after it ended.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.scan = ScanSection(self.viewer)
+        self.field = FieldSection(self.viewer, self.scan)
+        self.mask = ChooserSection(self.viewer, self.scan, "mask", "3  Mask", "brain", "A layer, as it is")
+        self.background = ChooserSection(self.viewer, self.scan, "background", "4  Background", "resharp")
+        self.inversion = InversionSection(self.viewer, self.scan, ("tkd", "l2"))
+        self.compare = CompareSection(self.viewer)
+        self.steps: tuple[StepSection, ...] = (self.field, self.mask, self.background, self.inversion)
+        self._sections: tuple[Section, ...] = (self.scan, *self.steps, self.compare)
+        self._waiting: list[StepSection] = []
+        self._jobs: list[Job] = []
+        self._running: tuple[StepSection, Job, CancellableWorker] | None = None
+        self._was_docked = False
+        self._released = False
+        self._lay_out()
+        for step in self.steps:
+            step.run_requested.connect(lambda step=step: self.run([step]))
+            step.given.connect(lambda quantity, layer, step=step: self._hand_down(step, {quantity: layer}))
+            step.changed.connect(self._update_buttons)
+        for name in _LAYER_EVENTS:
+            getattr(self.viewer.layers.events, name).connect(self._on_layers)
+        self.viewer.events.theme.connect(self._on_theme)
+        self._update_buttons()
+
+    # ------------------------------------------------------------------------------- running
+    @property
+    def is_running(self) -> bool:
+        """Whether a step is being computed."""
+        return self._running is not None
+
+    def run_all(self) -> None:
+        """Run every step whose inputs are there or will be made by the steps before it."""
+        try:
+            self.run(self.plan())
+        except InputError as error:
+            self.inversion.fail(str(error))
+
+    def plan(self) -> list[StepSection]:
+        """The steps that :meth:`run_all` would run.
+
+        Raises
+        ------
+        InputError
+            When they would not lead to a map.
+        """
+        steps: list[StepSection] = []
+        coming: set[str] = set()
+        for step in self.steps:
+            missing = step.missing(coming)
+            if not missing:
+                steps.append(step)
+                coming.update(step.makes())
+        if self.inversion not in steps:
+            raise InputError(f"the chain cannot be run yet, it lacks: {', '.join(missing)}")
+        return steps
+
+    def run(self, steps: Sequence[StepSection]) -> None:
+        """Run these steps one after the other; the first error ends the run."""
+        if self.is_running:
+            return
+        self._waiting = list(steps)
+        for step in steps:
+            step.begin()
+        self._next()
+
+    def cancel(self) -> None:
+        """Stop what is running, at its next step; what is done stays."""
+        self._waiting, self._jobs = [], []
+        if self._running is not None:
+            self._running[2].quit()
+            self.progress_label.setText("Stopping …")
+
+    def _next(self) -> None:
+        while not self._jobs and self._waiting:
+            self._section = self._waiting.pop(0)
+            try:
+                self._jobs = self._section.jobs(self.device.currentData())
+            except InputError as error:
+                self._stop_at(self._section, str(error))
+            else:
+                if not self._jobs:
+                    self._section.refresh()
+        if self._jobs:
+            job = self._jobs.pop(0)
+            worker = start(
+                job.run,
+                progressed=self._on_progress,
+                returned=self._on_returned,
+                errored=self._on_errored,
+                finished=self._on_finished,
+            )
+            self._running = (self._section, job, worker)
+            self._on_progress(0.0, "starting")
+        self._update_buttons()
+
+    def _stop_at(self, step: StepSection, text: str, details: str = "") -> None:
+        waiting, self._waiting, self._jobs = self._waiting, [], []
+        for later in waiting:
+            later.refresh()
+        step.fail(text, details)
+
+    def _on_progress(self, fraction: float, text: str) -> None:
+        if self._running is None or self._released:
+            return
+        step, job, worker = self._running
+        if worker.abort_requested:
+            return
+        step.show_progress(job, fraction)
+        self.progress.setValue(round(1000 * fraction))
+        self.progress_label.setText(text if text == job.title else f"{job.title}: {text}")
+
+    def _on_returned(self, result: StepResult | None) -> None:
+        if self._released or result is None:
+            return
+        step, job, _ = self._running
+        layers = show_results(self.viewer, job, result)
+        step.finish(result, layers)
+        if "susceptibility" in layers:
+            try:
+                self.compare.add(layers["susceptibility"])
+            except InputError as error:
+                self.compare.fail(str(error))
+        self._hand_down(step, layers)
+
+    def _on_errored(self, error: Exception) -> None:
+        if self._released:
+            return
+        step, _, _ = self._running
+        self._stop_at(step, _plain_words(error), "".join(traceback.format_exception(error)))
+
+    def _on_finished(self) -> None:
+        if self._released:
+            return
+        _, job, worker = self._running
+        self._running = None
+        if worker.abort_requested:
+            for each in self.steps:
+                if each.state is each.state.RUNNING:
+                    each.refresh()
+            self.progress_label.setText(f"{job.title} was cancelled")
+        else:
+            self.progress_label.clear()
+        self._next()
+
+    def _hand_down(self, step: StepSection, layers: dict[str, Any]) -> None:
+        """Choose what a step made in the sections below it."""
+        for later in self.steps[self.steps.index(step) + 1 :]:
+            for name, choice in later.choices.items():
+                if name == "mask" and later is self.inversion:
+                    self._hand_mask(choice, layers)
+                elif name in layers:
+                    choice.take(layers[name])
+
+    @staticmethod
+    def _hand_mask(choice: LayerChoice, layers: dict[str, Any]) -> None:
+        """The inversion works in the eroded mask; the whole one serves only where there is no other."""
+        if "eroded_mask" in layers:
+            choice.take(layers["eroded_mask"])
+        elif "mask" in layers and choice.layer is None:
+            choice.take(layers["mask"])
+
+    # ------------------------------------------------------------------------------- its life
+    def release(self) -> None:
+        """Let go of the viewer: stop the work, close the comparison, disconnect every event."""
+        if self._released:
+            return
+        self.cancel()
+        self._released = True
+        if self.compare.comparison is not None:
+            self.compare.comparison.close()
+        for name in _LAYER_EVENTS:
+            getattr(self.viewer.layers.events, name).disconnect(self._on_layers)
+        self.viewer.events.theme.disconnect(self._on_theme)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Closing the dock ends its work."""
+        self.release()
+        super().closeEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.release()
+
+    def _on_layers(self, event: Any = None) -> None:
+        for section in (self.scan, *self.steps):
+            for choice in section.choices.values():
+                choice.reset()
+        for step in (self.field, self.mask):
+            step.own.reset()
+        self.compare.reset()
+        self._update_buttons()
+
+    def _on_theme(self, event: Any = None) -> None:
+        for section in self._sections:
+            section.show_theme()
+
+    # ------------------------------------------------------------------------------ its looks
+    def _lay_out(self) -> None:
+        column = QWidget()
+        stack = QVBoxLayout(column)
+        stack.setContentsMargins(4, 4, 8, 4)
+        stack.setSpacing(4)
+        for section in self._sections:
+            stack.addWidget(section)
+        stack.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(column)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.run_button = QPushButton("Run all")
+        self.run_button.setToolTip("Run every step whose inputs are there, from top to bottom")
+        self.run_button.clicked.connect(self.run_all)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop the running step; what is done stays")
+        self.cancel_button.clicked.connect(self.cancel)
+        self.device = QComboBox()
+        self.device.setToolTip("Where the steps are computed")
+        for name, title in _devices().items():
+            self.device.addItem(title, name)
+        narrow(self.device)
+        self.device.setVisible(self.device.count() > 2)
+        self.progress_label = QLabel()
+        self.progress_label.setWordWrap(True)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        buttons.addWidget(self.device)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress_label)
+        layout.addWidget(self.progress)
+        self.setMinimumWidth(340)
+
+    def sizeHint(self) -> QSize:
+        """As wide as a form reads well; the height is the window's."""
+        return QSize(385, 640)
+
+    def _update_buttons(self) -> None:
+        running = self.is_running
+        self.run_button.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.progress.setVisible(running)
+        for step in self.steps:
+            step.run_button.setEnabled(not running and step.can_run())
+        self.progress_label.setVisible(bool(self.progress_label.text()))
+
+
+def _devices() -> dict[str, str]:
+    devices = {"auto": "auto", "cpu": "CPU"}
+    if torch.cuda.is_available():
+        devices["cuda"] = "CUDA"
+    if torch.backends.mps.is_available():
+        devices["mps"] = "MPS"
+    return devices
+
+
+def _plain_words(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "there is not enough memory for this step; close other programs or crop the volume"
+    return f"this step failed unexpectedly ({type(error).__name__}: {error}); hover here for details"

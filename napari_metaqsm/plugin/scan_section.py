@@ -1,0 +1,222 @@
+"""The first section: which layers are the scan, and how it was acquired."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.layer_choice import LayerChoice
+from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
+from napari_metaqsm.plugin.section import Section, State
+from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, Acquisition, Geometry
+
+_SIGNS = {1: "+  as usual", -1: "−  inverted (GE)"}
+
+
+_WITHOUT_PHASE = ". Without phase, begin further down, with a field map or a local field."
+
+
+class ScanSection(Section):
+    """Phase, magnitude, echo times, field strength, sign, B0; filled from the layers, editable."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__(viewer, "1  Scan", run_text="")
+        self.phase = LayerChoice(viewer, ("phase",))
+        self.magnitude = LayerChoice(viewer, ("magnitude",))
+        self.choices: dict[str, LayerChoice] = {"phase": self.phase, "magnitude": self.magnitude}
+        self.echo_times_ms = _line("one per echo, e.g. 4, 8, 12", "Echo times in ms, one per echo, ascending")
+        self.b0_tesla = _line("e.g. 3", "Field strength in tesla")
+        self.sign = QComboBox()
+        for text in _SIGNS.values():
+            self.sign.addItem(text)
+        self.sign.setToolTip(
+            "Whether the stored phase grows with a paramagnetic field. GE inverts it. If veins and deep "
+            "gray matter come out dark, it is the other sign."
+        )
+        keep_wheel_for_scrolling(self.sign)
+        self.phase_pi = _line(
+            "auto", "The stored value that means π; empty recognises radians and the ranges of the vendors"
+        )
+        narrow(self.sign)
+        self.b0_direction = _line(
+            "e.g. 1, 0, 0",
+            "Direction of B0 along the layers' z, y and x axes; neither length nor sense matter",
+        )
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Phase", self.phase)
+        form.addRow("Magnitude", self.magnitude)
+        form.addRow("Echo times (ms)", self.echo_times_ms)
+        form.addRow("Field strength (T)", self.b0_tesla)
+        form.addRow("Phase sign", self.sign)
+        form.addRow("Stored value of π", self.phase_pi)
+        form.addRow("B0 along z, y, x", self.b0_direction)
+        self.body.addLayout(form)
+        self._shown: Layer | None = None
+        self._direction_edited = False
+        for choice in self.choices.values():
+            choice.changed.connect(self._on_layers)
+        for line in (self.echo_times_ms, self.b0_tesla, self.phase_pi):
+            line.textChanged.connect(self._on_edited)
+        self.sign.currentIndexChanged.connect(self._on_edited)
+        self.b0_direction.textEdited.connect(self._on_direction)
+        self._on_layers()
+
+    # ------------------------------------------------------------------------- what it tells
+    def acquisition(self) -> Acquisition:
+        """The acquisition as it stands in the form; what is empty is None.
+
+        Raises
+        ------
+        InputError
+            When an entry cannot be meant.
+        """
+        times = _numbers("echo times", self.echo_times_ms.text(), "ms")
+        longest_ms = LONGEST_ECHO_TIME_S * 1000
+        if times and max(times) > longest_ms:
+            raise InputError(
+                f"echo times are {self.echo_times_ms.text().strip()} ms; the longest possible is "
+                f"{longest_ms:g} ms, give milliseconds"
+            )
+        return Acquisition(
+            tuple(t / 1000 for t in times) or None,
+            _number("field strength", self.b0_tesla.text(), "tesla"),
+            list(_SIGNS)[self.sign.currentIndex()],
+            _number("stored value of π", self.phase_pi.text(), "the units of the phase layer"),
+        )
+
+    def geometry(self, layer: Layer) -> Geometry:
+        """The geometry of a layer, with B0 as it was edited here, if it was."""
+        geometry = geometry_of(layer)
+        if not self._direction_edited:
+            return geometry
+        direction = _numbers("B0 along z, y, x", self.b0_direction.text(), "any unit")
+        return dataclasses.replace(geometry, b0_direction=tuple(direction))
+
+    def settings(self) -> tuple[str, ...]:
+        """Everything that is entered here, layers apart."""
+        lines = (self.echo_times_ms, self.b0_tesla, self.phase_pi, self.b0_direction)
+        return (*(line.text() for line in lines), self.sign.currentText())
+
+    def check_complete(self) -> Acquisition:
+        """The acquisition of a scan whose phase can be read.
+
+        Raises
+        ------
+        InputError
+            When something is missing or does not fit; the message says exactly what.
+        """
+        acquisition = self.acquisition()
+        missing = self._missing(acquisition)
+        if missing:
+            raise InputError("missing from the scan: " + ", ".join(missing))
+        layer = self.phase.layer
+        echoes, times = _echoes(layer), len(acquisition.echo_times_s)
+        if echoes != times:
+            raise InputError(f"there are {times} echo times for {echoes} echoes of phase; give one for each")
+        self.geometry(layer)
+        magnitude = self.magnitude.layer
+        if magnitude is not None and geometry_of(magnitude).shape != geometry_of(layer).shape:
+            raise InputError(
+                f"{magnitude.name} is {magnitude.data.shape} voxels, but {layer.name} is {layer.data.shape}; "
+                "they must match"
+            )
+        return acquisition
+
+    def refresh(self) -> None:
+        """Say whether the scan is complete, or exactly what it lacks."""
+        try:
+            missing = self._missing(self.acquisition())
+            if missing:
+                elsewhere = "" if self.phase.layer is not None else _WITHOUT_PHASE
+                self.set_state(State.MISSING, f"Missing: {', '.join(missing)}{elsewhere}")
+                return
+            acquisition = self.check_complete()
+        except InputError as error:
+            self.set_state(State.FAILED, str(error))
+            return
+        echoes = len(acquisition.echo_times_s)
+        text = f"Complete: {echoes} echo{'es' if echoes > 1 else ''} at {acquisition.b0_tesla:g} T"
+        note = "" if self._direction_edited else direction_note(self.phase.layer)
+        self.set_state(State.DONE, f"{text}. Note: {note}" if note else text)
+
+    def _missing(self, acquisition: Acquisition) -> list[str]:
+        there = {
+            "phase layer": self.phase.layer is not None,
+            "echo times": bool(acquisition.echo_times_s),
+            "field strength": acquisition.b0_tesla is not None,
+        }
+        return [name for name, is_there in there.items() if not is_there]
+
+    # --------------------------------------------------------------------------- what it does
+    def fill(self, layer: Layer) -> None:
+        """Put what a layer knows of its acquisition into the form."""
+        acquisition = metadata_of(layer).get("acquisition") or Acquisition()
+        times = acquisition.echo_times_s or ()
+        self.echo_times_ms.setText(", ".join(f"{t * 1000:.6g}" for t in times))
+        self.b0_tesla.setText("" if acquisition.b0_tesla is None else f"{acquisition.b0_tesla:g}")
+        self.sign.setCurrentIndex(list(_SIGNS).index(acquisition.phase_sign))
+        self.phase_pi.setText("" if acquisition.phase_pi is None else f"{acquisition.phase_pi:g}")
+
+    def show_direction(self, layer: Layer) -> None:
+        """Show where B0 lies in a layer."""
+        self._direction_edited = False
+        try:
+            direction = geometry_of(layer).b0_direction
+        except InputError:
+            return  # the layer's own line says why it cannot be used
+        self.b0_direction.setText(", ".join(f"{round(b, 4):g}" for b in direction))
+        self.b0_direction.setCursorPosition(0)
+
+    def _on_layers(self) -> None:
+        layer = self.phase.layer
+        if layer is None:
+            layer = self.magnitude.layer
+        if layer is not None and layer != self._shown:
+            self.fill(layer)
+            self.show_direction(layer)
+        self._shown = layer
+        self._on_edited()
+
+    def _on_direction(self) -> None:
+        self._direction_edited = True
+        self._on_edited()
+
+    def _on_edited(self) -> None:
+        self.refresh()
+        self.changed.emit()
+
+
+def _echoes(layer: Layer) -> int:
+    return layer.data.shape[0] if layer.ndim == 4 else 1
+
+
+def _line(placeholder: str, tooltip: str) -> QLineEdit:
+    line = QLineEdit()
+    line.setPlaceholderText(placeholder)
+    line.setToolTip(tooltip)
+    return line
+
+
+def _numbers(name: str, text: str, unit: str) -> Sequence[float]:
+    words = text.replace(",", " ").replace(";", " ").split()
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise InputError(f"{name}: {text!r} is not understood; write numbers in {unit}") from None
+
+
+def _number(name: str, text: str, unit: str) -> float | None:
+    numbers = _numbers(name, text, unit)
+    if len(numbers) > 1:
+        raise InputError(f"{name}: {text!r} is not understood; write one number in {unit}")
+    return numbers[0] if numbers else None

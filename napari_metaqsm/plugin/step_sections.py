@@ -1,0 +1,338 @@
+"""The sections that compute: field, mask, background, inversion. Each runs alone on fitting layers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import STAGES, methods
+from napari_metaqsm.pipeline import Step, StepResult
+from napari_metaqsm.plugin.forms import MethodChooser, MethodForm, keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.jobs import Job, conversion_job, method_job
+from napari_metaqsm.plugin.layer_choice import MASKS, SERIES, LayerChoice
+from napari_metaqsm.plugin.layers import metadata_of
+from napari_metaqsm.plugin.scan_section import ScanSection
+from napari_metaqsm.plugin.section import Section, State
+from napari_metaqsm.units import FIELD_UNITS
+
+# The input whose grid the results take, where a method has several.
+_MAIN_INPUTS = ("phase", "total_field", "local_field", "magnitude", "quality", "mask")
+
+
+class StepSection(Section):
+    """One stage of the chain: its inputs, its methods, and how it stands.
+
+    The inputs are those that the stage's methods ask for; phase and magnitude are the scan's.
+    """
+
+    changed = Signal()
+    # A layer that the user brings as this stage's result: quantity, layer.
+    given = Signal(str, object)
+
+    def __init__(
+        self, viewer: ViewerModel, scan: ScanSection, stage: str, title: str, folded: bool = True
+    ) -> None:
+        super().__init__(viewer, title, folded=folded)
+        self.stage = stage
+        self.scan = scan
+        self.choices: dict[str, LayerChoice] = {}
+        self._labels: dict[str, QLabel] = {}
+        self._finished: list[str] = []
+        self._results: list[Layer] = []
+        self._seen: Any = None
+        rows = QFormLayout()
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name, stand_in in _inputs(stage).items():
+            quantities = MASKS if (stage, name) == ("inversion", "mask") else (name,)
+            # A mask would change the field of a scan that is fitted again: only on request.
+            choice = LayerChoice(
+                viewer,
+                quantities,
+                f"none: {stand_in}" if stand_in else "choose a layer",
+                automatic=(stage, name) != ("field", "mask"),
+            )
+            label = QLabel(name.replace("_", " ").capitalize())
+            rows.addRow(label, choice)
+            choice.changed.connect(self._on_changed)
+            self.choices[name], self._labels[name] = choice, label
+        self.body.addLayout(rows)
+        scan.changed.connect(self._on_changed)
+
+    # -------------------------------------------------------------- what each section fills in
+    def forms(self) -> list[MethodForm]:
+        """The forms of the methods that would run."""
+        raise NotImplementedError
+
+    # --------------------------------------------------------------------------- what it tells
+    def missing(self, coming: Collection[str] = ()) -> list[str]:
+        """The inputs without a layer, in words, those left out that an earlier step will make."""
+        missing = []
+        for form in self.forms():
+            for name in form.method.needs:
+                made = name in coming or (name == "mask" and self.stage == "inversion" and "mask" in coming)
+                words = name.replace("_", " ")
+                if self._layer(name) is None and not made and words not in missing:
+                    missing.append(words)
+        return missing
+
+    def makes(self) -> tuple[str, ...]:
+        """What a run of this section gives to those below."""
+        return STAGES[self.stage]
+
+    def jobs(self, device: str) -> list[Job]:
+        """What a run has to compute now.
+
+        Raises
+        ------
+        InputError
+            When an input or a setting is missing or cannot be used.
+        """
+        missing = self.missing()
+        if missing:
+            raise InputError("missing: " + ", ".join(missing))
+        return [self._job(form, form.step(), device) for form in self.forms()]
+
+    def _job(self, form: MethodForm, step: Step, device: str) -> Job:
+        names = (*form.method.needs, *form.method.takes)
+        layers = {n: layer for n in names if (layer := self._layer(n)) is not None}
+        main = next(n for n in _MAIN_INPUTS if n in layers)
+        geometry = self.scan.geometry(layers[main])
+        acquisition = self._acquisition(form.method.settings)
+        return method_job(step, self._result_name(form), layers, main, geometry, acquisition, device)
+
+    def _result_name(self, form: MethodForm) -> str:
+        """What tells results of this stage apart in the layer list."""
+        return form.result_name()
+
+    def _acquisition(self, settings: Collection[str]) -> Any:
+        return self.scan.check_complete() if "acquisition" in settings else self.scan.acquisition()
+
+    def _layer(self, name: str) -> Layer | None:
+        return (self.scan if name in SERIES else self).choices[name].layer
+
+    # --------------------------------------------------------------------------- how it stands
+    def refresh(self) -> None:
+        """Say what is missing, or that the step is ready."""
+        missing = self.missing()
+        if missing:
+            self.set_state(State.MISSING, "Missing: " + ", ".join(missing))
+        else:
+            names = ", ".join(form.result_name() for form in self.forms())
+            self.set_state(State.READY, f"Ready: {names}")
+
+    def can_run(self) -> bool:
+        """Whether there is something that a run would compute."""
+        return not self.missing()
+
+    def begin(self) -> None:
+        """A run of this section starts."""
+        self._finished, self._results = [], []
+        self.set_state(State.RUNNING, "Waiting")
+
+    def show_progress(self, job: Job, fraction: float) -> None:
+        """A run of this section goes on."""
+        self.set_state(State.RUNNING, f"Running {job.title}: {fraction:.0%}")
+
+    def finish(self, result: StepResult, layers: Mapping[str, Layer]) -> None:
+        """A job of this section is done."""
+        own = result.record["steps"][-1]
+        name = layers[STAGES[self.stage][0]].name
+        seconds = f" in {own['seconds']:.1f} s" if "seconds" in own else ""
+        notes = "".join(f"\nNote: {text}" for text in own.get("warnings", ()))
+        self._results.append(layers[STAGES[self.stage][0]])
+        self._finished.append(f"{name}{seconds}{notes}")
+        self.set_state(State.DONE, "Done: " + "\n".join(self._finished))
+
+    def _on_changed(self) -> None:
+        for name, choice in self.choices.items():
+            asked = any(name in (*f.method.needs, *f.method.takes) for f in self.forms())
+            choice.setVisible(asked)
+            self._labels[name].setVisible(asked)
+        # What was done or went wrong stays on show until something of this step changes.
+        seen = self._settings()
+        gone = any(layer not in self.viewer.layers for layer in self._results)
+        if self.state is not State.RUNNING and (seen != self._seen or gone):
+            self._results = []
+            self.refresh()
+        self._seen = seen
+        self.changed.emit()
+
+    def _settings(self) -> Any:
+        """Everything that a run of this section depends on."""
+        asked = {n for form in self.forms() for n in (*form.method.needs, *form.method.takes)}
+        forms = [(form.method.name, form.form.values()) for form in self.forms()]
+        return {n: self._layer(n) for n in asked}, forms, self.scan.settings()
+
+
+class ChooserSection(StepSection):
+    """A stage of which one method runs, or whose result the user brings.
+
+    Parameters
+    ----------
+    own : what the choice of bringing it is called; there is none where it is empty
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, scan: ScanSection, stage: str, title: str, default: str, own: str = ""
+    ) -> None:
+        super().__init__(viewer, scan, stage, title)
+        self._default = default
+        self.chooser = MethodChooser(stage, default, own)
+        self.own = LayerChoice(viewer, MASKS if stage == "mask" else STAGES[stage][:1])
+        self._given: Layer | None = None
+        self._own = QWidget()
+        self.own_rows = QFormLayout(self._own)
+        self.own_rows.setContentsMargins(0, 0, 0, 0)
+        self.own_rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.own_rows.addRow("Layer", self.own)
+        self.body.insertWidget(0, self.chooser)
+        self.body.addWidget(self._own)
+        self.own.changed.connect(self._on_changed)
+        self.chooser.changed.connect(self._on_changed)
+        self._on_changed()
+
+    def forms(self) -> list[MethodForm]:
+        """The chosen method's form; none where the user brings the result."""
+        return [] if self.chooser.form is None else [self.chooser.form]
+
+    def _result_name(self, form: MethodForm) -> str:
+        """Nothing for the usual: "total field" and "mask" say enough."""
+        name = form.result_name()
+        usual = self.stage in ("field", "mask") and form.method.name == self._default
+        return name.removeprefix(form.method.title).strip() if usual else name
+
+    def makes(self) -> tuple[str, ...]:
+        """All that the stage gives, or its first result alone where the user brings that."""
+        return super().makes() if self.forms() else super().makes()[:1]
+
+    def missing(self, coming: Collection[str] = ()) -> list[str]:
+        """The inputs without a layer, in words."""
+        if self.forms():
+            return super().missing(coming)
+        return [] if self.own.layer is not None else ["the layer to use"]
+
+    def jobs(self, device: str) -> list[Job]:
+        """What a run has to compute: nothing where the user brings the result as it must be."""
+        jobs = super().jobs(device)
+        if not self.forms():
+            self._give()
+        return jobs
+
+    def refresh(self) -> None:
+        """Say what is missing, that the step is ready, or that the user's layer is used."""
+        super().refresh()
+        if not self.forms() and self.own.layer is not None:
+            self._refresh_own(self.own.layer)
+
+    def _settings(self) -> Any:
+        return super()._settings(), None if self.forms() else self.own.layer
+
+    def _refresh_own(self, layer: Layer) -> None:
+        self.set_state(State.DONE, f"{layer.name} is used as it is")
+
+    def can_run(self) -> bool:
+        """Not where the user's layer is used as it is."""
+        return super().can_run() and (bool(self.forms()) or self.state is not State.DONE)
+
+    def _give(self) -> None:
+        self._given = self.own.layer
+        self.given.emit(self.makes()[0], self._given)
+
+    def _on_changed(self) -> None:
+        self._own.setVisible(not self.forms())
+        super()._on_changed()
+        own = None if self.forms() else self.own.layer
+        if self.state is State.DONE and own is not None and own != self._given:
+            self._give()
+        elif own is None:
+            self._given = None
+
+
+class FieldSection(ChooserSection):
+    """Phase to total field, or a field map in any unit to ppm."""
+
+    def __init__(self, viewer: ViewerModel, scan: ScanSection) -> None:
+        self.unit = QComboBox()
+        self.unit.addItems(FIELD_UNITS)
+        self.unit.setToolTip("Unit of the field map; Hz and rad/s need the field strength of the scan above")
+        keep_wheel_for_scrolling(self.unit)
+        narrow(self.unit)
+        super().__init__(viewer, scan, "field", "2  Field", "nonlinear_fit", "A field map from elsewhere")
+        self.own_rows.addRow("Unit", self.unit)
+        self.own.changed.connect(self._fill_unit)
+        self.unit.currentTextChanged.connect(self._on_changed)
+        self._fill_unit()
+
+    def jobs(self, device: str) -> list[Job]:
+        """The fit, or the conversion of a field map that is not in ppm."""
+        jobs = super().jobs(device)
+        layer = self.own.layer
+        if self.forms() or self.unit.currentText() == "ppm":
+            return jobs
+        acquisition = self.scan.acquisition()
+        return [conversion_job(layer, self.unit.currentText(), self.scan.geometry(layer), acquisition)]
+
+    def _give(self) -> None:
+        if self.unit.currentText() == "ppm":
+            super()._give()
+
+    def _refresh_own(self, layer: Layer) -> None:
+        if self.unit.currentText() == "ppm":
+            super()._refresh_own(layer)
+        else:
+            self.set_state(State.READY, f"Ready: {layer.name} from {self.unit.currentText()} to ppm")
+
+    def _settings(self) -> Any:
+        return super()._settings(), self.unit.currentText()
+
+    def _fill_unit(self) -> None:
+        unit = metadata_of(self.own.layer).get("unit") if self.own.layer is not None else None
+        if unit in FIELD_UNITS:
+            self.unit.setCurrentText(unit)
+
+
+class InversionSection(StepSection):
+    """Local field to susceptibility, by as many methods as are checked."""
+
+    def __init__(self, viewer: ViewerModel, scan: ScanSection, checked: Collection[str]) -> None:
+        super().__init__(viewer, scan, "inversion", "5  Inversion", folded=False)
+        self.boxes: dict[str, QCheckBox] = {}
+        self.method_forms: dict[str, MethodForm] = {}
+        for method in methods("inversion"):
+            box, form = QCheckBox(method.title), MethodForm(method)
+            box.setToolTip(method.summary)
+            box.setChecked(method.name in checked)
+            form.setVisible(box.isChecked())
+            form.layout().setContentsMargins(20, 0, 0, 6)
+            box.toggled.connect(form.setVisible)
+            box.toggled.connect(self._on_changed)
+            form.changed.connect(self._on_changed)
+            self.body.addWidget(box)
+            self.body.addWidget(form)
+            self.boxes[method.name], self.method_forms[method.name] = box, form
+        self._on_changed()
+
+    def forms(self) -> list[MethodForm]:
+        """The forms of the checked methods."""
+        return [self.method_forms[name] for name, box in self.boxes.items() if box.isChecked()]
+
+    def missing(self, coming: Collection[str] = ()) -> list[str]:
+        """The inputs without a layer, or that no method is checked."""
+        return super().missing(coming) if self.forms() else ["a method: check at least one"]
+
+
+def _inputs(stage: str) -> dict[str, str]:
+    """What the methods of a stage ask for beside the scan, each with its stand-in where it is optional."""
+    inputs: dict[str, str] = {}
+    for method in methods(stage):
+        inputs.update({name: "" for name in method.needs if name not in SERIES})
+        for name, stand_in in method.takes.items():
+            if name not in SERIES:
+                inputs.setdefault(name, stand_in)
+    return inputs
