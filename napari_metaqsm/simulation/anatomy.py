@@ -11,6 +11,7 @@ with little T1 weighting; those of fluid, cortex and white matter are their wate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -118,7 +119,8 @@ def anatomy(
     # The mask's rim takes the brain's own value, and nothing of the bone beside it.
     own = resample(susceptibility * inside) / part.clamp_min(0.1) * mask
     head = Anatomy(own, resample(surroundings), resample(signal), resample(r2star), mask)
-    deep = np.isin(labels, DEEP_WHITE) & (distance_transform_edt(brain, label_size_mm) > LESION_DEPTH_MM)
+    deep, box = np.isin(labels, DEEP_WHITE), _box(brain)
+    deep[box] &= distance_transform_edt(brain[box], label_size_mm) > LESION_DEPTH_MM
     _draw_veins(head, grid, _places(brain, label_size_mm, VEINS, generator), generator)
     for tissue, radius_mm, place in zip(
         (CALCIFICATION, BLEED), (3.0, 3.5), _places(deep, label_size_mm, 2, generator), strict=True
@@ -130,10 +132,19 @@ def anatomy(
 
 def brain_mask(labels: np.ndarray, label_size_mm: Triple) -> np.ndarray:
     """The brain with its ventricles and the fluid in its sulci, bool."""
-    tissue = ~np.isin(labels, OUTSIDE_BRAIN)
+    mask = ~np.isin(labels, OUTSIDE_BRAIN)
+    box = _box(mask, [1 + int(SULCUS_MM / size) for size in label_size_mm])
+    tissue = mask[box]
     grown = distance_transform_edt(~tissue, label_size_mm) <= SULCUS_MM
     closed = (distance_transform_edt(grown, label_size_mm) > SULCUS_MM) | tissue
-    return binary_fill_holes(closed) & ~np.isin(labels, (0, 127, 129))
+    mask[box] = binary_fill_holes(closed) & ~np.isin(labels[box], (0, 127, 129))
+    return mask
+
+
+def _box(mask: np.ndarray, margins: Sequence[int] = (1, 1, 1)) -> tuple[slice, ...]:
+    """The box that the mask fills, with a margin around it where the array has one."""
+    sides = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return tuple(slice(max(s[0] - m, 0), s[-1] + m + 1) for s, m in zip(sides, margins, strict=True))
 
 
 def resampled(values: Tensor, size_mm: Triple, grid: Geometry) -> Tensor:
