@@ -311,9 +311,7 @@ def write_into(path: Path, array: np.ndarray, space: Space) -> None:
     header.set_data_dtype(array.dtype)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine nibabel leaves sform and qform of the header as they are.
-    image = kind(array, None, header)
-    image.header.set_slope_inter(1, 0)
-    nib.save(image, path)
+    nib.save(kind(array, None, header), path)
 
 
 def _stored_type(array: np.ndarray) -> type:

@@ -93,6 +93,8 @@ def test_a_phase_difference_has_the_difference_of_the_echo_times(tmp_path, how):
     scan = load(tmp_path, echo_times_s=given)
     assert scan.acquisition.echo_times_s == (0.00246,)
     assert (len(scan.phase), len(scan.magnitude)) == (1, 2)
+    with pytest.raises(InputError, match=r"0\.00765, 0\.00519; they must ascend"):
+        load(tmp_path, echo_times_s=(0.00765, 0.00519))
 
 
 def test_ge_stores_phase_inverted(echoes):

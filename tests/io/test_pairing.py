@@ -60,9 +60,11 @@ def test_names_tell_role_echo_and_run(tmp_path, name, role, echo, run):
 def test_a_sidecar_tells_what_the_name_does_not(tmp_path):
     difference = {"ImageType": ["P", "PHASE"], "EchoTime1": 0.005, "EchoTime2": 0.007, "EchoNumber": 2}
     files(tmp_path, sidecars={"a": difference, "b_ph": difference, "c": {"ImageType": ["M"]}})
+    files(tmp_path, sidecars={"d_ph": {"EchoTime1": 0.005, "EchoTime2": 0.007}})
     assert guess(tmp_path / "a.nii").role == "phase_difference"
     assert guess(tmp_path / "a.nii").echo == 2
     assert guess(tmp_path / "b_ph.nii").role == "phase_difference"
+    assert guess(tmp_path / "d_ph.nii").role == "phase_difference"
     assert guess(tmp_path / "c.nii").role == "magnitude"
 
 
@@ -100,6 +102,11 @@ def test_runs_stay_apart_and_series_numbers_join(tmp_path):
         "13_gre": {"phase": ["13_gre_ph"], "magnitude": ["12_gre_mag"]},
     }
     assert unknown == ["t1.nii"]
+
+
+def test_a_phase_series_joins_the_magnitude_series_just_before_it(tmp_path):
+    files(tmp_path, "8_gre_mag.nii", "12_gre_mag.nii", "13_gre_ph.nii", "20_gre_mag.nii")
+    assert found(tmp_path)[0]["13_gre"] == {"phase": ["13_gre_ph"], "magnitude": ["12_gre_mag"]}
 
 
 def test_a_mask_of_any_name_goes_to_the_only_scan(tmp_path):
