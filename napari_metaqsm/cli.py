@@ -208,7 +208,8 @@ def _progress(quiet: bool) -> Iterator[None]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting", total=1.0)
         report: Callable[[float, str], None] = lambda done, label: bar.update(  # noqa: E731
             task, completed=done, description=label
