@@ -45,6 +45,11 @@ def l2(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: L2Para
     -----
     Minimises ``||D chi - f||^2 + lambda ||grad chi||^2``; in k-space
     ``chi = D f / (D^2 + lambda sum_i |E_i|^2)``, with differences per mm. The mean is set to zero.
+
+    Not padded by default: growing the grid by 1.25 (and the time by 2) takes the error of a 256×256×64
+    phantom from 45.5 to 44.9 % and in vivo at 1 mm from 67.1 to 65.2 %; growing it by 2, to 44.4 and
+    64.8 %. The weight is a compromise: 0.03 suits the phantom (42.3 %; in vivo 71.3 %), 0.1 the scan in
+    vivo (65.1 %; phantom 50.9 %), whose field no susceptibility explains fully.
     """
     grid = geometry.with_shape(padded_shape(geometry.shape, parameters.padding))
     kernel = dipole_kernel(grid, like=local_field)

@@ -40,6 +40,11 @@ def tkd(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: TKDPa
     Returns
     -------
     (..., i, j, k) float, ppm; zero outside ``mask``, not referenced.
+
+    Notes
+    -----
+    Not padded by default: on a masked field, growing the grid by 2 (and the time by 8) takes the error
+    from 40.5 to 40.2 % (256×256×64 phantom of 0.75×0.75×3 mm) and from 84.1 to 83.8 % (in vivo, 1 mm).
     """
     grid = geometry.with_shape(padded_shape(geometry.shape, parameters.padding))
     kernel = dipole_kernel(grid, like=local_field)
