@@ -92,8 +92,11 @@ def _fill_levels(phase, magnitude, mask, companion, ratio, levels):
                         smaller, larger = min(m, n), max(m, n)
                         share = smaller / larger if larger > 0 else np.float32(0)
                         quality *= low + high * share * share
-                    elif a == 0 and b == 0:
-                        # Without a magnitude, nothing else tells a blanked background from signal.
+                        blank = smaller == 0
+                    else:
+                        # Nothing else tells a blanked background; a phase of 0 in signal just comes late.
+                        blank = a == 0 or b == 0
+                    if blank:
                         quality = np.float32(0)
                     levels[axis, i, j, k] = 1 + int(quality * np.float32(_LEVELS - 2))
 

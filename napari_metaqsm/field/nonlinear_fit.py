@@ -140,7 +140,8 @@ def _fit(
             break
     # |M|^2 |exp(i phi) - exp(i (p0 + TE p1))|^2 = |M|^2 (2 sin(r / 2))^2
     misfit = (squared * (2 * torch.sin(left / 2)).square()).sum(0)
-    return slope, (s0 / determinant.clamp(min=0)).sqrt(), misfit
+    spread = torch.where(determinant > 0, s0 / determinant, torch.inf).sqrt()
+    return slope, spread, misfit
 
 
 def _noise_level(

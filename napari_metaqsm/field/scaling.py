@@ -67,10 +67,10 @@ def phase_in_radians(
     turn = 2 * scale.stored_pi
     for stored, out in zip(_slabs(phase), _slabs(radians), strict=True):
         turns = (stored.astype(np.float64) - scale.zero) / turn
+        if finite is not None:
+            turns[~np.isfinite(turns)] = 0
         turns -= np.rint(turns * (1 - 1e-9))  # exactly half a turn stays +pi or -pi, as it was stored
         out[...] = scale.sign * 2 * math.pi * turns
-    if finite is not None:
-        radians[~finite] = 0
     return radians, scale
 
 

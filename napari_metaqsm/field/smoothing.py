@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from napari_metaqsm.method import announce, steps
 from napari_metaqsm.scan import Geometry
 
-_PASSES = 4
+_PASSES = 8
 _COARSE_MM = 3.0
 
 
@@ -87,7 +87,10 @@ def _interpolated_angle(coarse: np.ndarray, blocks: Sequence[int], shape: Sequen
 
 
 def _between(n: int, block: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``n`` voxels, the blocks whose centres lie about it and the share of the second."""
-    place = np.clip((np.arange(n) - (block - 1) / 2) / block, 0, count - 1)
-    low = np.minimum(place.astype(int), max(count - 2, 0))
+    """For each of ``n`` voxels, the blocks whose centres lie about it and the share of the second.
+
+    Beyond the outermost centres the line through the two last ones goes on.
+    """
+    place = (np.arange(n) - (block - 1) / 2) / block
+    low = np.clip(np.floor(place).astype(int), 0, max(count - 2, 0))
     return low, np.minimum(low + 1, count - 1), (place - low).astype(np.float32)
