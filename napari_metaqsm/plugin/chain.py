@@ -176,10 +176,10 @@ class SusceptibilityMapping(QWidget):
         self._stop_at(step, _plain_words(error), "".join(traceback.format_exception(error)))
 
     def _on_finished(self) -> None:
-        if self._released:
-            return
         _, job, worker = self._running
         self._running = None
+        if self._released:
+            return
         if worker.abort_requested:
             for each in self.steps:
                 if each.state is each.state.RUNNING:

@@ -15,7 +15,7 @@ from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import LayerChoice
 from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
 from napari_metaqsm.plugin.section import Section, State
-from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, Acquisition, Geometry
+from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, SHORTEST_ECHO_TIME_S, Acquisition, Geometry
 
 _SIGNS = {1: "+  as usual", -1: "−  inverted (GE)"}
 
@@ -81,12 +81,9 @@ class ScanSection(Section):
             When an entry cannot be meant.
         """
         times = _numbers("echo times", self.echo_times_ms.text(), "ms")
-        longest_ms = LONGEST_ECHO_TIME_S * 1000
-        if times and max(times) > longest_ms:
-            raise InputError(
-                f"echo times are {self.echo_times_ms.text().strip()} ms; the longest possible is "
-                f"{longest_ms:g} ms, give milliseconds"
-            )
+        # The engine's own message would speak of seconds, which nobody has entered here.
+        if any(t > LONGEST_ECHO_TIME_S * 1000 or 0 < t < SHORTEST_ECHO_TIME_S * 1000 for t in times):
+            raise InputError(f"echo times are {self.echo_times_ms.text().strip()}; give them in milliseconds")
         return Acquisition(
             tuple(t / 1000 for t in times) or None,
             _number("field strength", self.b0_tesla.text(), "tesla"),

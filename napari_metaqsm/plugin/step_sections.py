@@ -234,7 +234,7 @@ class ChooserSection(StepSection):
         return super()._settings(), None if self.forms() else self.own.layer
 
     def _refresh_own(self, layer: Layer) -> None:
-        self.set_state(State.DONE, f"{layer.name} is used as it is")
+        self.set_state(State.DONE, f"Used as it is: {layer.name}")
 
     def can_run(self) -> bool:
         """Not where the user's layer is used as it is."""
