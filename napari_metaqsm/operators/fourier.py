@@ -19,18 +19,16 @@ def rfftn(x: Tensor) -> Tensor:
     """Half spectrum (..., i, j, k // 2 + 1), complex, of a real ``x`` (..., i, j, k)."""
     if _by_torch(x):
         return torch.fft.rfftn(x, dim=SPATIAL)
-    values = x.detach().numpy()
-    return torch.from_numpy(scipy.fft.rfftn(values, axes=SPATIAL, workers=torch.get_num_threads()))
+    return torch.from_numpy(scipy.fft.rfftn(x.numpy(), axes=SPATIAL, workers=torch.get_num_threads()))
 
 
 def irfftn(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
     """Real array (..., i, j, k) of ``shape`` from its half spectrum, which may be overwritten."""
     if _by_torch(spectrum):
         return torch.fft.irfftn(spectrum, s=tuple(shape), dim=SPATIAL)
-    values = spectrum.detach().numpy()
     return torch.from_numpy(
         scipy.fft.irfftn(
-            values, s=tuple(shape), axes=SPATIAL, workers=torch.get_num_threads(), overwrite_x=True
+            spectrum.numpy(), s=tuple(shape), axes=SPATIAL, workers=torch.get_num_threads(), overwrite_x=True
         )
     )
 
