@@ -24,7 +24,7 @@ def test_a_slope_is_kept_up_to_the_edge_and_through_wraps():
     smooth = smooth_phase(slope.astype(np.float32), EVEN, GEOMETRY, 7.5)
     # Smoothed once, it would be 0.03 rad/mm * 0.8 * 7.5 mm = 0.18 rad off at an edge
     assert _distance(smooth, slope).max() < 0.08
-    assert np.median(_distance(smooth, slope)) < 0.005
+    assert np.median(_distance(smooth, slope)) < 0.02
 
 
 def test_what_has_no_weight_does_not_count_and_is_filled_from_beside():
