@@ -160,13 +160,14 @@ class SusceptibilityMapping(QWidget):
         if self._released or result is None:
             return
         step, job, _ = self._running
-        layers = show_results(self.viewer, job, result)
-        step.finish(result, layers)
-        if "susceptibility" in layers:
-            try:
-                self.compare.add(layers["susceptibility"])
-            except InputError as error:
-                self.compare.fail(str(error))
+        with self.compare.aside():
+            layers = show_results(self.viewer, job, result)
+            step.finish(result, layers)
+            if "susceptibility" in layers:
+                try:
+                    self.compare.add(layers["susceptibility"])
+                except InputError as error:
+                    self.compare.fail(str(error))
         self._hand_down(step, layers)
 
     def _on_errored(self, error: Exception) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from napari.components import ViewerModel
@@ -72,7 +74,7 @@ class CompareSection(Section):
         self.body.addLayout(form)
         self.reset()
         self.run_requested.connect(self.toggle)
-        self.maps.itemChanged.connect(self.refresh)
+        self.maps.itemChanged.connect(self._on_checked)
         self.reference.activated.connect(self._on_reference)
         self.window_ppm.valueChanged.connect(self._on_window)
 
@@ -86,21 +88,30 @@ class CompareSection(Section):
     def add(self, layer: Image) -> None:
         """A map has just been made: check it and give it the reference that is chosen."""
         self.reset()
+        self.maps.blockSignals(True)
         self.maps.item(self._layers.index(layer)).setCheckState(Qt.CheckState.Checked)
+        self.maps.blockSignals(False)
+        self.refresh()
         self._set_reference([layer])
 
     def reset(self, event: Any = None) -> None:
         """Read the viewer's layers anew; what is checked stays checked."""
         checked = self.checked()
-        self._layers = [layer for layer in self.viewer.layers if fits(layer, ("susceptibility",))]
+        fitting = [layer for layer in self.viewer.layers if fits(layer, ("susceptibility",))]
         self.maps.blockSignals(True)
-        self.maps.clear()
-        for layer in self._layers:
-            item = QListWidgetItem(layer.name)
-            item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
-            item.setCheckState(Qt.CheckState.Checked if layer in checked else Qt.CheckState.Unchecked)
-            item.setToolTip(_reference_text(layer))
-            self.maps.addItem(item)
+        # Maps stay where they stand in the list: a comparison moves layers about.
+        stay = [layer for layer in self._layers if layer in fitting]
+        if stay != self._layers or len(stay) < len(fitting):
+            self._layers = stay + [layer for layer in fitting if layer not in stay]
+            self.maps.clear()
+            for layer in self._layers:
+                item = QListWidgetItem()
+                item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+                item.setCheckState(Qt.CheckState.Checked if layer in checked else Qt.CheckState.Unchecked)
+                self.maps.addItem(item)
+        for row, layer in enumerate(self._layers):
+            self.maps.item(row).setText(layer.name)
+            self.maps.item(row).setToolTip(_reference_text(layer))
         self.maps.blockSignals(False)
         rows = min(max(self.maps.count(), 1), _ROWS_SHOWN)
         height = self.maps.sizeHintForRow(0) if self.maps.count() else self.fontMetrics().height() + 6
@@ -153,6 +164,25 @@ class CompareSection(Section):
             return
         self.refresh()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Put an open comparison aside while layers change, then show what is checked by then.
+
+        The plane, the place and the zoom that were looked at stay.
+        """
+        if self.comparison is None:
+            yield
+            return
+        dims, camera = self.viewer.dims, self.viewer.scene.camera
+        axes, looked_at = (dims.order, dims.point), (camera.center, camera.zoom)
+        self.comparison.close()
+        yield
+        if self.checked():
+            self.toggle()
+        if self.comparison is not None and len(axes[0]) == dims.ndim:
+            dims.order, dims.point = axes
+            camera.center, camera.zoom = looked_at
+
     def show_plane(self, plane: str) -> None:
         """Show the open comparison in a plane."""
         if self.comparison is not None:
@@ -174,6 +204,11 @@ class CompareSection(Section):
             self.set_state(State.READY, f"Ready: {maps}")
         else:
             self.set_state(State.MISSING, "Missing: check at least one map")
+
+    def _on_checked(self) -> None:
+        with self.aside():
+            pass
+        self.refresh()
 
     def _on_window(self) -> None:
         if self.comparison is not None:

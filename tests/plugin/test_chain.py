@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import steps
@@ -304,7 +305,34 @@ def test_compare_opens_and_closes(viewer, dock, run, entered_late):
     assert dock.compare.run_button.text() == "Compare"
 
 
+def test_an_open_comparison_takes_in_new_maps_and_stays_where_it_was(viewer, dock, run, entered_late):
+    dock.inversion.boxes["l2"].setChecked(False)
+    run(dock.inversion.run_button)
+    dock.compare.run_button.click()
+    dock.compare.plane_buttons["sagittal"].click()
+    viewer.scene.camera.zoom = 17.5
+    dock.inversion.method_forms["tkd"].form.set_values(threshold=0.3)
+    run(dock.inversion.run_button)
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["χ TKD", "χ TKD threshold 0.3"]
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == (1, 2)
+    assert (viewer.dims.order, viewer.scene.camera.zoom) == ((2, 0, 1), 17.5)
+    dock.compare.maps.item(0).setCheckState(Qt.CheckState.Unchecked)
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["χ TKD threshold 0.3"]
+    dock.compare.maps.item(1).setCheckState(Qt.CheckState.Unchecked)
+    assert not viewer.canvas.grid.enabled
+    assert viewer.layers["local_field"].visible
+
+
 # ------------------------------------------------------------------------------ what goes wrong
+def test_an_error_ends_the_run_and_frees_the_steps_after_it(viewer, dock, run, entered_late):
+    add(viewer, np.full(SHAPE, np.inf, np.float32), "total_field")
+    dock.background.choices["mask"].choose(entered_late[1])
+    run(dock.run_button)
+    assert dock.background.state is State.FAILED
+    assert dock.inversion.state is State.READY
+    assert not any(layer.name.startswith("χ") for layer in viewer.layers)
+
+
 def test_bad_data_are_named_and_the_chain_stays_usable(viewer, dock, run, entered_late):
     field, _ = entered_late
     good = field.data.copy()
@@ -370,6 +398,9 @@ def test_cancel_leaves_everything_as_it_was(viewer, dock, qtbot, run, entered_la
     assert "Running Closed-form L2: 0%" in dock.inversion.status.text()
     assert dock.inversion.state is State.RUNNING
     assert not dock.run_button.isEnabled()
+    add(viewer, np.zeros(SHAPE, np.float32), "local_field", name="meanwhile")
+    assert dock.inversion.state is State.RUNNING
+    viewer.layers.remove("meanwhile")
     dock.cancel_button.click()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
     assert len(viewer.layers) == 2
