@@ -21,7 +21,8 @@ from napari_metaqsm.method import announce
 
 _TURN = 2 * math.pi
 _LEVELS = 256  # level 0 is for steps that lead through or out of the mask
-_STRAIGHT_ON = 8.0  # weight of a vote by extrapolation; from 5 to 10 the benchmark case is alike
+_STRAIGHT_ON = 8.0  # weight of a vote by extrapolation
+_STEEPEST = _TURN  # step in rad beyond which it does not vote, for errors would add up without end
 _STEPS_PER_CALL = 2_000_000  # between two looks at the cancel button
 
 
@@ -248,6 +249,8 @@ def _elected(voxel, turns, phase, levels, inside, shape, unwrapped, visited, vot
             votes[1, count] = strength
             count += 1
             if room < 2 or not visited[far] or not inside[far]:
+                continue
+            if abs(unwrapped[near] - unwrapped[far]) > _STEEPEST:
                 continue
             straight_on = 2 * unwrapped[near] - unwrapped[far]
             votes[0, count] = math.floor((straight_on - phase[voxel]) / _TURN + 0.5)

@@ -100,6 +100,30 @@ def test_a_blanked_background_is_no_way_from_one_side_to_the_other():
     assert _wrong(unwrapped, truth, head) == 0
 
 
+def test_a_part_that_stands_alone_is_reached_over_the_shortest_way():
+    x, y, _ = _grid()
+    truth = 1.5 * y + 0.1 * x
+    mask = (x < -4) | ((x > 0) & (y > 10))
+    unwrapped, _ = unwrap_volume(np.where(mask, _wrapped(truth), 0).astype(np.float32), SIZE, mask=mask)
+    assert _wrong(unwrapped, truth, mask) == 0
+
+
+def test_a_noisy_bridge_is_taken_before_a_blanked_background():
+    x, y, z = _grid()
+    truth = 1.2 * x
+    bridge = (np.abs(x) < 3) & (np.abs(y) < 4) & (np.abs(z) < 4)
+    head = (np.abs(x) >= 3) & (np.abs(y) < 11) & (np.abs(z) < 6) | bridge
+    noise = 0.5 * np.random.default_rng(0).standard_normal(SHAPE) * bridge
+    unwrapped, _ = unwrap_volume(np.where(head, _wrapped(truth + noise), 0).astype(np.float32), SIZE)
+    assert _wrong(unwrapped, truth, head & ~bridge) == 0
+
+
+def test_steps_along_long_voxels_come_later():
+    truth = _hill(55.0)
+    assert _wrong(unwrap_volume(_wrapped(truth), SIZE)[0], truth) == 0
+    assert _wrong(unwrap_volume(_wrapped(truth), (1.0, 1.0, 1.0))[0], truth) > 0
+
+
 @pytest.mark.parametrize("kind", UNWRAPPINGS)
 def test_zero_stays_zero(kind):
     with running():
@@ -143,3 +167,8 @@ def test_growing_reports_and_stops():
     ):
         unwrap_volume(_wrapped(_hill()), SIZE)
     assert [label for label, _ in seen] == ["Unwrapping"]
+
+
+def test_phase_beyond_all_unwrapping_stays_bounded():
+    unwrapped, _ = unwrap_volume(_wrapped(_hill(80.0)), SIZE)
+    assert np.abs(unwrapped).max() < 2 * TURN * sum(SHAPE)
