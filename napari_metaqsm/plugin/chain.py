@@ -8,7 +8,7 @@ from typing import Any
 
 import napari
 import torch
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -43,6 +43,12 @@ class SusceptibilityMapping(QWidget):
     job runs at a time, in a worker; layers are read before it starts and made after it ended.
     """
 
+    # Nothing runs any more: all that was asked for is done, failed or cancelled.
+    ended = Signal()
+
+    # Nothing runs any more; True where every step of the run is done.
+    finished = Signal(bool)
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
@@ -57,6 +63,7 @@ class SusceptibilityMapping(QWidget):
         self._waiting: list[StepSection] = []
         self._jobs: list[Job] = []
         self._running: tuple[StepSection, Job, CancellableWorker] | None = None
+        self._going_well = True
         self._was_docked = False
         self._released = False
         self._lay_out()
@@ -105,14 +112,14 @@ class SusceptibilityMapping(QWidget):
         """Run these steps one after the other; the first error ends the run."""
         if self.is_running:
             return
-        self._waiting = list(steps)
+        self._waiting, self._going_well = list(steps), True
         for step in steps:
             step.begin()
         self._next()
 
     def cancel(self) -> None:
         """Stop what is running, at its next step; what is done stays."""
-        self._waiting, self._jobs = [], []
+        self._waiting, self._jobs, self._going_well = [], [], False
         if self._running is not None:
             self._running[2].quit()
             self.progress_label.setText("Stopping …")
@@ -139,9 +146,16 @@ class SusceptibilityMapping(QWidget):
             self._running = (self._section, job, worker)
             self._on_progress(0.0, "starting")
         self._update_buttons()
+        if not self.is_running:
+            if self._going_well and self._section is self.inversion:
+                self._scroll.ensureWidgetVisible(self.compare)
+            self.finished.emit(self._going_well)
+        if not self.is_running:
+            self.ended.emit()
 
     def _stop_at(self, step: StepSection, text: str, details: str = "") -> None:
         waiting, self._waiting, self._jobs = self._waiting, [], []
+        self._going_well = False
         for later in waiting:
             later.refresh()
         step.fail(text, details)
@@ -261,6 +275,7 @@ class SusceptibilityMapping(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll = scroll
         self.run_button = QPushButton("Run all")
         self.run_button.setToolTip("Run every step whose inputs are there, from top to bottom")
         self.run_button.clicked.connect(self.run_all)
