@@ -225,7 +225,7 @@ def _is_mask(layer: Layer) -> bool:
 
 def _reference_text(layer: Layer) -> str:
     record = metadata_of(layer).get("record") or {}
-    about = record.get("reference", {}).get(layer.name)
+    about = next(iter(record.get("reference", {}).values()), None)
     if not about:
         return "Reference: as it was loaded"
     mean = f"mean {about['mean_ppm']:+.4f} ppm taken off, {about['voxels']} voxels"

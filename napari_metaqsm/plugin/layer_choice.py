@@ -88,7 +88,7 @@ class LayerChoice(QWidget):
         for layer in fitting:
             self._combo.addItem(layer.name)
         self._combo.blockSignals(False)
-        if current not in fitting:
+        if current is not None and current not in fitting:
             self._chosen_by_user = False
         if not self._chosen_by_user:
             current = self._newest_known(fitting) or (current if current in fitting else None)
@@ -134,8 +134,8 @@ def grid_text(layer: Layer) -> str:
         geometry = geometry_of(layer)
     except InputError as error:
         return str(error)
-    size = " × ".join(f"{v:.3g}" for v in geometry.voxel_size_mm)
-    matrix = " × ".join(str(n) for n in geometry.shape)
+    size = "×".join(f"{v:.3g}" for v in geometry.voxel_size_mm)
+    matrix = "×".join(str(n) for n in geometry.shape)
     echoes = f" · {layer.data.shape[0]} echoes" if layer.ndim == 4 else ""
     note = unit_note(layer)
     about = f"{size} mm · {matrix}{echoes}"

@@ -113,6 +113,9 @@ class StepSection(Section):
     def _acquisition(self, settings: Collection[str]) -> Any:
         return self.scan.check_complete() if "acquisition" in settings else self.scan.acquisition()
 
+    def _needs_scan(self) -> bool:
+        return any("acquisition" in form.method.settings for form in self.forms())
+
     def _layer(self, name: str) -> Layer | None:
         return (self.scan if name in SERIES else self).choices[name].layer
 
@@ -122,6 +125,8 @@ class StepSection(Section):
         missing = self.missing()
         if missing:
             self.set_state(State.MISSING, "Missing: " + ", ".join(missing))
+        elif self._needs_scan() and self.scan.state is not State.DONE:
+            self.set_state(State.MISSING, "The scan above is not complete")
         else:
             names = ", ".join(form.result_name() for form in self.forms())
             self.set_state(State.READY, f"Ready: {names}")

@@ -42,8 +42,12 @@ def run(dock, qtbot):
     """Press a section's button, or "Run all", and wait until the work is done."""
 
     def press(button):
+        ends = []
+        dock.finished.connect(ends.append)
         button.click()
         qtbot.waitUntil(lambda: not dock.is_running, timeout=20_000)
+        dock.finished.disconnect(ends.append)
+        return ends
 
     return press
 
@@ -105,7 +109,7 @@ def test_the_scan_is_filled_from_the_layers(viewer, dock):
     geometry = dock.scan.geometry(viewer.layers["phase"])
     assert geometry.voxel_size_mm == SCALE
     assert geometry.b0_direction == pytest.approx(GEOMETRY.b0_direction)
-    assert "3 × 1 × 1 mm" in dock.scan.phase._grid.text()
+    assert "3×1×1 mm" in dock.scan.phase._grid.text()
     assert dock.field.state is State.READY
 
 
@@ -135,6 +139,7 @@ def test_entries_that_cannot_be_meant_are_named(viewer, dock, run, times, tesla,
     dock.scan.b0_tesla.setText(tesla)
     assert says in dock.scan.status.text()
     assert dock.scan.state is State.FAILED
+    assert "The scan above is not complete" in dock.field.status.text()
     run(dock.field.run_button)
     assert says in dock.field.status.text()
     assert [layer.name for layer in viewer.layers] == ["phase", "magnitude"]
@@ -327,7 +332,8 @@ def test_an_open_comparison_takes_in_new_maps_and_stays_where_it_was(viewer, doc
 def test_an_error_ends_the_run_and_frees_the_steps_after_it(viewer, dock, run, entered_late):
     add(viewer, np.full(SHAPE, np.inf, np.float32), "total_field")
     dock.background.choices["mask"].choose(entered_late[1])
-    run(dock.run_button)
+    ends = run(dock.run_button)
+    assert ends == [False]
     assert dock.background.state is State.FAILED
     assert dock.inversion.state is State.READY
     assert not any(layer.name.startswith("χ") for layer in viewer.layers)
@@ -407,7 +413,7 @@ def test_cancel_leaves_everything_as_it_was(viewer, dock, qtbot, run, entered_la
     assert dock.inversion.state is State.READY
     assert dock.progress_label.text() == "Closed-form L2 was cancelled"
     go.set()
-    run(dock.run_button)
+    assert run(dock.run_button) == [True]
     assert dock.inversion.state is State.DONE
 
 
@@ -439,6 +445,17 @@ def test_names_follow_and_choices_stay(viewer, dock, entered_late):
     assert combo.layer == field
     viewer.layers.remove(field)
     assert combo.layer.name == "newest"
+
+
+def test_choosing_no_layer_is_a_choice_too(viewer, dock):
+    dock.mask.chooser.choose("phase_quality")
+    add(viewer, np.ones(SHAPE), "quality", name="first")
+    choice = dock.mask.choices["quality"]
+    choice._combo.setCurrentIndex(0)
+    choice._combo.activated.emit(0)
+    add(viewer, np.ones(SHAPE), "quality", name="second")
+    assert choice.layer is None
+    assert dock.mask.state is State.MISSING
 
 
 def test_only_fitting_layers_are_offered(viewer, dock):
