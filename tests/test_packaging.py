@@ -6,24 +6,26 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import reduce
+from operator import truediv
 from pathlib import Path
 
 import npe2
 import pytest
 
 TOP = Path(__file__).parents[1]
-INSTALLED = importlib.resources.files("napari_metaqsm_resources")
 
 
 def test_installed_manifest_and_resources_are_those_of_the_repository():
     """An editable install copies them: install again after editing."""
-    assert (INSTALLED / "napari.yaml").read_bytes() == (TOP / "napari.yaml").read_bytes()
+    assert installed("napari.yaml") == (TOP / "napari.yaml").read_bytes()
     for file in (TOP / "resources").rglob("*"):
         if file.is_file():
-            assert (
-                INSTALLED.joinpath(*file.relative_to(TOP / "resources").parts).read_bytes()
-                == file.read_bytes()
-            )
+            assert installed(*file.relative_to(TOP / "resources").parts) == file.read_bytes()
+
+
+def installed(*parts):
+    return reduce(truediv, parts, importlib.resources.files("napari_metaqsm_resources")).read_bytes()
 
 
 def test_manifest_is_valid_and_all_it_names_can_be_imported():
