@@ -1,8 +1,30 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that every room's tests share, and what to do where no window can be opened."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+WHY_NO_WINDOW = "no display and no Xvfb: a real window cannot be opened"
+
+
+def _has_display() -> bool:
+    linux = sys.platform.startswith("linux")
+    return not linux or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@pytest.hookimpl(trylast=True)  # after the plugin that starts Xvfb
+def pytest_configure() -> None:
+    """Without a display, widgets can still be driven on Qt's offscreen platform."""
+    if not _has_display():
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out the tests of a real window where there can be none; in CI that is a failure."""
+    if item.get_closest_marker("window") and not _has_display():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(WHY_NO_WINDOW)
 
 
 @pytest.fixture(scope="session")
