@@ -43,11 +43,8 @@ class SusceptibilityMapping(QWidget):
     job runs at a time, in a worker; layers are read before it starts and made after it ended.
     """
 
-    # Nothing runs any more: all that was asked for is done, failed or cancelled.
-    ended = Signal()
-
-    # Nothing runs any more; True where every step of the run is done.
-    finished = Signal(bool)
+    # Nothing runs any more; False where something failed or was cancelled.
+    ended = Signal(bool)
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -63,6 +60,7 @@ class SusceptibilityMapping(QWidget):
         self._waiting: list[StepSection] = []
         self._jobs: list[Job] = []
         self._running: tuple[StepSection, Job, CancellableWorker] | None = None
+        self._section: StepSection | None = None
         self._going_well = True
         self._was_docked = False
         self._released = False
@@ -149,9 +147,7 @@ class SusceptibilityMapping(QWidget):
         if not self.is_running:
             if self._going_well and self._section is self.inversion:
                 self._scroll.ensureWidgetVisible(self.compare)
-            self.finished.emit(self._going_well)
-        if not self.is_running:
-            self.ended.emit()
+            self.ended.emit(self._going_well)
 
     def _stop_at(self, step: StepSection, text: str, details: str = "") -> None:
         waiting, self._waiting, self._jobs = self._waiting, [], []

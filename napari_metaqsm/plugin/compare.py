@@ -31,10 +31,10 @@ EDGES = {
     "bottom": "bottom_center",
 }
 # Narrow and short: it lies over the map.
-COLOUR_BAR_PIXELS = (12, 80)
+COLOUR_BAR_PIXELS = (10, 60)
 SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
-# Of a cell, for the brain; the rest is for names, letters and bars.
-_FILLED = 0.75
+# Of each cell, in pixels, for name, letters and bars: top, bottom, each side.
+_TOP, _BOTTOM, _SIDE = 75, 40, 32
 _LINKED = ("contrast_limits", "gamma", "colormap")
 # The comparisons on screen. napari's events alone would not keep one alive.
 _open: list[Comparison] = []
@@ -151,13 +151,23 @@ class Comparison:
             layer.visible = layer in self.layers
         others = [layer for layer in viewer.layers if layer not in self.layers]
         _put_in_order(viewer, [*self.layers, *others])
-        count = len(self.layers)
         grid = viewer.canvas.grid
         # Rows stay automatic, so that a layer made visible meanwhile gets a cell of its own.
-        grid.shape = (-1, count if count <= 3 else math.ceil(count / 2))
+        grid.shape = (-1, self._columns())
         grid.stride = 1
         grid.spacing = 4
         grid.enabled = True
+
+    def _columns(self) -> int:
+        """Two side by side, and more as the canvas shows them largest."""
+        count = len(self.layers)
+        canvas = np.asarray(self.viewer.canvas.size)
+        low, high = _box(self.layers[0])
+
+        def magnification(columns: int) -> float:
+            return _magnification(canvas / (math.ceil(count / columns), columns), (high - low)[-2:])
+
+        return max(range(min(2, count), count + 1), key=magnification)
 
     def _decorate(self) -> None:
         viewer = self.viewer
@@ -192,8 +202,9 @@ class Comparison:
         low, high = (corner[shown] for corner in _box(self.layers[0]))
         cell = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
         camera = viewer.scene.camera
-        camera.center = (0, *(low + high) / 2)
-        camera.zoom = _FILLED * float(np.min(cell / (high - low)))
+        camera.zoom = _magnification(cell, high - low)
+        row, column = (low + high) / 2
+        camera.center = (0, row - (_TOP - _BOTTOM) / 2 / camera.zoom, column)
 
     def _update_letters(self, event: Any = None) -> None:
         viewer = self.viewer
@@ -272,11 +283,17 @@ def _box(layer: Image) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(*ends), np.maximum(*ends)
 
 
+def _magnification(cell: np.ndarray, size: np.ndarray) -> float:
+    """Pixels per world unit at which ``size`` (height, width) fills what a cell leaves for the map."""
+    room = np.maximum(cell - (_TOP + _BOTTOM, 2 * _SIDE), cell / 2)
+    return float(np.min(room / size))
+
+
 def _scale_bar_mm(layer: Image) -> float:
-    """The longest bar that is at most a quarter of the field of view."""
+    """The longest bar that is at most a third of the field of view."""
     geometry = geometry_of(layer)
     longest = max(np.multiply(geometry.shape, geometry.voxel_size_mm))
-    return max([mm for mm in SCALE_BARS_MM if mm <= longest / 4], default=SCALE_BARS_MM[0])
+    return max([mm for mm in SCALE_BARS_MM if mm <= longest / 3], default=SCALE_BARS_MM[0])
 
 
 def _key(name: str) -> str:

@@ -171,7 +171,7 @@ class ScanSection(Section):
             direction = geometry_of(layer).b0_direction
         except InputError:
             return  # the layer's own line says why it cannot be used
-        self.b0_direction.setText(", ".join(f"{round(b, 4):g}" for b in direction))
+        self.b0_direction.setText(", ".join(f"{round(b, 4) + 0.0:g}" for b in direction))
         self.b0_direction.setCursorPosition(0)
 
     def _on_layers(self) -> None:

@@ -43,10 +43,10 @@ def run(dock, qtbot):
 
     def press(button):
         ends = []
-        dock.finished.connect(ends.append)
+        dock.ended.connect(ends.append)
         button.click()
         qtbot.waitUntil(lambda: not dock.is_running, timeout=20_000)
-        dock.finished.disconnect(ends.append)
+        dock.ended.disconnect(ends.append)
         return ends
 
     return press

@@ -72,6 +72,28 @@ def test_maps_stand_alone_in_one_row_in_the_order_given(viewer):
     assert bar.gridded
 
 
+@pytest.mark.parametrize(("canvas", "shape"), [((400, 1600), (1, 3)), ((1200, 600), (2, 2))])
+def test_three_maps_are_laid_out_as_the_canvas_is(canvas, shape):
+    viewer = ViewerModel()
+    viewer.canvas.size = canvas
+    compare(viewer, [add_map(viewer, name) for name in "abc"])
+    assert viewer.canvas.grid.actual_shape(viewer.layers) == shape
+
+
+def test_the_brain_fills_what_name_and_bars_leave_of_a_cell(viewer):
+    layer = add_map(viewer, "small", shape=(6, 8, 6))
+    layer.data = np.pad(np.ones((2, 4, 2)), 2)
+    viewer.canvas.size = (400, 400)
+    compare(viewer, [layer])
+    zoom = (400 - 115) / 4  # four rows, in what name and bars leave
+    row, column = viewer.scene.camera.center[1:]
+    assert viewer.scene.camera.zoom == pytest.approx(zoom)
+    assert column == 2.5  # the middle of columns 2 and 3
+    assert row == pytest.approx(
+        3.5 - 17.5 / zoom
+    )  # of rows 2 to 5, below the name
+
+
 def test_one_window_for_all_by_default_a_tenth_of_a_ppm(viewer):
     maps = [viewer.layers["first"], viewer.layers["second"]]
     comparison = compare(viewer, maps)
