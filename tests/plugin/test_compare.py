@@ -89,9 +89,7 @@ def test_the_brain_fills_what_name_and_bars_leave_of_a_cell(viewer):
     row, column = viewer.scene.camera.center[1:]
     assert viewer.scene.camera.zoom == pytest.approx(zoom)
     assert column == 2.5  # the middle of columns 2 and 3
-    assert row == pytest.approx(
-        3.5 - 17.5 / zoom
-    )  # of rows 2 to 5, below the name
+    assert row == pytest.approx(3.5 - 17.5 / zoom)  # of rows 2 to 5, below the name
 
 
 def test_one_window_for_all_by_default_a_tenth_of_a_ppm(viewer):
