@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from napari_metaqsm.errors import Cancelled, InputError, MetaQSMWarning
@@ -228,6 +229,7 @@ def _order(item: tuple[tuple[str, str], Method]) -> tuple[int, str]:
     return list(STAGES).index(item[0][0]), item[0][1]
 
 
+@cache
 def _load_all() -> None:
     package = __name__.rpartition(".")[0]
     for stage in STAGES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numba
@@ -18,19 +18,19 @@ from napari_metaqsm.method import steps
 from napari_metaqsm.scan import Acquisition, Geometry
 
 _TURN = 2 * math.pi
+_NOTHING = np.zeros((0, 0, 0, 0), np.float32)
 _SLAB = 8  # planes of the first axis that are fitted at a time, to keep temporaries small
 
 
 class UnwrappedEchoes(NamedTuple):
     """Echoes unwrapped consistently, on the CPU.
 
-    ``phase`` (echo, i, j, k) rad, float32, the offset taken out, so that it grows in proportion to the
-    echo time; ``offset`` (i, j, k) rad, zero for a single echo; ``quality`` (i, j, k), 0 to 1;
-    ``magnitude`` (echo, i, j, k) or None.
+    ``planes(slab)`` gives the phase (echo, i, j, k) rad of those planes of the first axis, the offset
+    taken out, so that it grows in proportion to the echo time: all planes at once are as much memory as
+    the scan itself. ``quality`` (i, j, k), 0 to 1; ``magnitude`` (echo, i, j, k) or None.
     """
 
-    phase: np.ndarray
-    offset: np.ndarray
+    planes: Callable[[slice], np.ndarray]
     quality: np.ndarray
     magnitude: np.ndarray | None
 
@@ -39,10 +39,9 @@ class UnwrappedEchoes(NamedTuple):
 
         Without a magnitude it is one. Relative, for powers of a large or small unit leave float32.
         """
-        planes = self.phase.shape[1]
-        for number in steps(-(-planes // _SLAB), label):
+        for number in steps(-(-len(self.quality) // _SLAB), label):
             slab = slice(number * _SLAB, (number + 1) * _SLAB)
-            phase = torch.from_numpy(self.phase[:, slab]).to(like)
+            phase = torch.from_numpy(self.planes(slab)).to(like)
             if self.magnitude is None:
                 yield slab, phase, torch.ones_like(phase)
             else:
@@ -91,7 +90,7 @@ def unwrap_echoes(
     if len(phases) == 1:
         strength = None if magnitudes is None else magnitudes[0]
         single, quality = unwrap_volume(phases[0], geometry.voxel_size_mm, strength, inside, kind)
-        return UnwrappedEchoes(single[None], np.zeros_like(single), quality, magnitudes)
+        return UnwrappedEchoes(lambda slab: single[None, slab], quality, magnitudes)
 
     times = np.asarray(acquisition.echo_times_s, np.float64)
     a = int(np.argmin(np.diff(times)))
@@ -111,18 +110,17 @@ def unwrap_echoes(
     weight = quality if strength is None else quality * strength * strength
     offset = phases[a] - difference * np.float32(times[a] / apart)
     offset = smooth_phase(offset, weight, geometry, smoothing_mm)
-    unwrapped = np.zeros_like(phases)
-    _follow(
-        phases,
-        np.zeros((0, 0, 0, 0), np.float32) if magnitudes is None else magnitudes,
-        np.ones(offset.shape, bool) if inside is None else inside,
-        offset,
-        difference,
-        apart,
-        times,
-        unwrapped,
-    )
-    return UnwrappedEchoes(unwrapped, offset, quality, magnitudes)
+    if inside is None:
+        inside = np.ones(offset.shape, bool)
+
+    def planes(slab: slice) -> np.ndarray:
+        unwrapped = np.zeros_like(phases[:, slab])
+        weights = _NOTHING if magnitudes is None else magnitudes[:, slab]
+        known = (inside[slab], offset[slab], difference[slab], apart, times)
+        _follow(phases[:, slab], weights, *known, unwrapped)
+        return unwrapped
+
+    return UnwrappedEchoes(planes, quality, magnitudes)
 
 
 def _matching(magnitude: Tensor | None, phases: np.ndarray) -> np.ndarray | None:

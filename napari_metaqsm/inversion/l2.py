@@ -57,4 +57,4 @@ def l2(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: L2Para
     denominator = kernel.square().add_(penalty, alpha=parameters.penalty_weight)
     denominator[0, 0, 0] = 1  # both terms vanish at k = 0, and so does the numerator
     susceptibility = multiply_spectrum(pad_to(local_field * mask, grid.shape), kernel / denominator)
-    return crop_to(susceptibility, geometry.shape) * mask
+    return crop_to(susceptibility, geometry.shape).mul_(mask)

@@ -53,7 +53,7 @@ def tkd(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: TKDPa
     if parameters.psf_correction:
         inverse /= sphere_mean_of_psf(parameters.threshold)
     susceptibility = multiply_spectrum(pad_to(local_field * mask, grid.shape), inverse)
-    return crop_to(susceptibility, geometry.shape) * mask
+    return crop_to(susceptibility, geometry.shape).mul_(mask)
 
 
 def sphere_mean_of_psf(threshold: float) -> float:

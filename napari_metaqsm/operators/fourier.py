@@ -1,7 +1,8 @@
 """Real 3-D Fourier transforms, and convolution by a real even spectrum.
 
-On the CPU the transforms are SciPy's, whose inverse is twice as fast as torch's; on other devices,
-and where gradients are needed, they are torch's. Spectra are half spectra along the last axis.
+The transforms are torch's, except the inverse on the CPU, which is SciPy's: on two cores a volume of
+256×256×64 takes torch 8 ms forward and 16 ms back, and SciPy 11 and 12. Spectra are half spectra along
+the last axis.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ SPATIAL = (-3, -2, -1)
 
 def rfftn(x: Tensor) -> Tensor:
     """Half spectrum (..., i, j, k // 2 + 1), complex, of a real ``x`` (..., i, j, k)."""
-    if _by_torch(x):
-        return torch.fft.rfftn(x, dim=SPATIAL)
-    return torch.from_numpy(scipy.fft.rfftn(x.numpy(), axes=SPATIAL, workers=torch.get_num_threads()))
+    return torch.fft.rfftn(x, dim=SPATIAL)
 
 
 def irfftn(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
     """Real array (..., i, j, k) of ``shape`` from its half spectrum, which may be overwritten."""
-    if _by_torch(spectrum):
+    if spectrum.device.type != "cpu" or spectrum.requires_grad:
         return torch.fft.irfftn(spectrum, s=tuple(shape), dim=SPATIAL)
     return torch.from_numpy(
         scipy.fft.irfftn(
@@ -50,7 +49,3 @@ def fast_shape(shape: Sequence[int], *, real_last: bool = True) -> tuple[int, ..
     """The smallest shape at least as large whose transform is fast."""
     *others, last = shape
     return (*(scipy.fft.next_fast_len(n) for n in others), scipy.fft.next_fast_len(last, real=real_last))
-
-
-def _by_torch(x: Tensor) -> bool:
-    return x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad)
