@@ -1,13 +1,19 @@
-"""Forms made from what methods declare of their parameters; no method is named here."""
+"""Forms made from what methods declare of their parameters; no method is named here.
+
+The editors are magicgui's, but for real numbers: its spin box has a fixed number of decimals, and a
+tolerance of 1e-6 beside a radius of 6 needs one that has not.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from magicgui.widgets import create_widget
 from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
 from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
@@ -15,7 +21,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
-    QSpinBox,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -75,6 +80,40 @@ class NumberBox(QDoubleSpinBox):
         return text.removesuffix(self.suffix()).strip()
 
 
+class NumberEditor:
+    """A :class:`NumberBox` with the face of magicgui's editors: ``native``, ``value``, ``changed``."""
+
+    def __init__(self, info: ParameterInfo) -> None:
+        self.native = NumberBox(info.low, info.high, info.default)
+        self.native.setValue(info.default)
+        if info.unit:
+            self.native.setSuffix(f" {info.unit}")
+        self.changed = self.native.valueChanged
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return self.native.number()
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self.native.setValue(value)
+
+
+def _editor(info: ParameterInfo) -> Any:
+    if info.type is float:
+        return NumberEditor(info)
+    if info.choices is not None:
+        return create_widget(value=info.default, options={"choices": info.choices})
+    if info.type is int:
+        low = -_LARGEST_INT if info.low is None else math.ceil(info.low)
+        high = _LARGEST_INT if info.high is None else math.floor(info.high)
+        return create_widget(value=info.default, annotation=int, options={"min": low, "max": high})
+    if info.type is bool:
+        return create_widget(value=info.default, annotation=bool)
+    raise TypeError(f"{info.name} is a {info.type.__name__}; the form knows bool, choices, int and float")
+
+
 class ParameterForm(QWidget):
     """One editor for each parameter of a parameter class."""
 
@@ -88,10 +127,12 @@ class ParameterForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for info in self._infos:
-            label = QLabel(spoken_name(info))
+            # Of all editors only a number's can show the unit beside the value.
+            unit = f" ({info.unit})" if info.unit and info.type is not float else ""
+            label = QLabel(spoken_name(info) + unit)
             label.setToolTip(tooltip(info))
             label.setWordWrap(True)
-            layout.addRow(label, self._editors[info.name])
+            layout.addRow(label, self._editors[info.name].native)
         if self._infos:
             self._reset = QPushButton("Defaults")
             self._reset.setToolTip("Set every parameter of this method back to its default")
@@ -102,12 +143,12 @@ class ParameterForm(QWidget):
 
     def values(self) -> dict[str, Any]:
         """The parameters by name, each of its declared type."""
-        return {info.name: _read(self._editors[info.name]) for info in self._infos}
+        return {info.name: self._editors[info.name].value for info in self._infos}
 
     def set_values(self, **values: Any) -> None:
         """Put these parameters into the form."""
         for name, value in values.items():
-            _write(self._editors[name], value)
+            self._editors[name].value = value
 
     def reset(self) -> None:
         """Set every parameter back to its default."""
@@ -121,38 +162,17 @@ class ParameterForm(QWidget):
     def _update_reset(self) -> None:
         self._reset.setEnabled(bool(self.changes()))
 
-    def _editor(self, info: ParameterInfo) -> QWidget:
-        if info.type is bool:
-            editor = QCheckBox()
-            changed = editor.toggled
-        elif info.choices is not None:
-            editor = QComboBox()
-            editor.addItems(info.choices)
-            narrow(editor)
-            changed = editor.currentTextChanged
-        elif info.type is int:
-            editor = QSpinBox()
-            editor.setKeyboardTracking(False)
-            editor.setRange(
-                -_LARGEST_INT if info.low is None else math.ceil(info.low),
-                _LARGEST_INT if info.high is None else math.floor(info.high),
-            )
-            narrow(editor)
-            changed = editor.valueChanged
-        elif info.type is float:
-            editor = NumberBox(info.low, info.high, info.default)
-            changed = editor.valueChanged
-        else:
-            raise TypeError(
-                f"{info.name} is a {info.type.__name__}; the form knows bool, choices, int and float"
-            )
-        if info.unit and isinstance(editor, (QSpinBox, QDoubleSpinBox)):
-            editor.setSuffix(f" {info.unit}")
-        _write(editor, info.default)
-        editor.setToolTip(tooltip(info))
-        editor.setAccessibleName(spoken_name(info))
-        keep_wheel_for_scrolling(editor)
-        changed.connect(lambda *value: self.changed.emit())
+    def _editor(self, info: ParameterInfo) -> Any:
+        editor = _editor(info)
+        native = editor.native
+        if isinstance(native, QAbstractSpinBox):
+            native.setKeyboardTracking(False)
+        if not isinstance(native, QCheckBox):
+            narrow(native)
+        native.setToolTip(tooltip(info))
+        native.setAccessibleName(spoken_name(info))
+        keep_wheel_for_scrolling(native)
+        editor.changed.connect(lambda *value: self.changed.emit())
         return editor
 
 
@@ -322,20 +342,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _read(editor: QWidget) -> Any:
-    if isinstance(editor, QCheckBox):
-        return editor.isChecked()
-    if isinstance(editor, QComboBox):
-        return editor.currentText()
-    return editor.number() if isinstance(editor, NumberBox) else editor.value()
-
-
-def _write(editor: QWidget, value: Any) -> None:
-    if isinstance(editor, QCheckBox):
-        editor.setChecked(value)
-    elif isinstance(editor, QComboBox):
-        editor.setCurrentText(value)
-    else:
-        editor.setValue(value)
