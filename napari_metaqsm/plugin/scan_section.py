@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import LayerChoice
 from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
+from napari_metaqsm.plugin.readers import read_layers
 from napari_metaqsm.plugin.section import Section, State
+from napari_metaqsm.plugin.worker import start
 from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, SHORTEST_ECHO_TIME_S, Acquisition, Geometry
 
 _SIGNS = {1: "+  as usual", -1: "−  inverted (GE)"}
@@ -29,7 +31,13 @@ class ScanSection(Section):
     changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
-        super().__init__(viewer, "1  Scan", run_text="")
+        super().__init__(viewer, "1  Scan", run_text="Open")
+        # napari opens several files one by one; only together can echoes, phase and magnitude be paired.
+        self.run_button.setToolTip("Open the NIfTI files of a scan together, or a folder of them")
+        menu = QMenu(self.run_button)
+        menu.addAction("Files …", self._choose_files)
+        menu.addAction("Folder …", self._choose_folder)
+        self.run_button.setMenu(menu)
         self.phase = LayerChoice(viewer, ("phase",))
         self.magnitude = LayerChoice(viewer, ("magnitude",))
         self.choices: dict[str, LayerChoice] = {"phase": self.phase, "magnitude": self.magnitude}
@@ -70,6 +78,40 @@ class ScanSection(Section):
         self.sign.currentIndexChanged.connect(self._on_edited)
         self.b0_direction.textEdited.connect(self._on_direction)
         self._on_layers()
+
+    # ------------------------------------------------------------------------------- opening
+    def open(self, paths: Sequence[str]) -> None:
+        """Read files or folders in a worker, and add their layers, paired and named."""
+        self._opening_failed = ""
+        self.run_button.setEnabled(False)
+        self.set_state(State.RUNNING, "Reading the scan")
+        start(
+            read_layers,
+            list(paths),
+            progressed=lambda fraction, text: None,
+            returned=lambda layers: [self.viewer.add_layer(Layer.create(*layer)) for layer in layers],
+            errored=self._on_open_error,
+            finished=self._on_opened,
+        )
+
+    def _choose_files(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", "NIfTI (*.nii *.nii.gz)")
+        if paths:
+            self.open(paths)
+
+    def _choose_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open the folder of a scan")
+        if path:
+            self.open([path])
+
+    def _on_open_error(self, error: Exception) -> None:
+        self._opening_failed = str(error)
+
+    def _on_opened(self) -> None:
+        self.run_button.setEnabled(True)
+        self.refresh()
+        if self._opening_failed:
+            self.fail(self._opening_failed)
 
     # ------------------------------------------------------------------------- what it tells
     def acquisition(self) -> Acquisition:

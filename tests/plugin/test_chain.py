@@ -9,6 +9,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.resources import resource
 from napari_metaqsm.method import steps
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.pipeline import invert, run_step
@@ -100,6 +101,26 @@ def add_scan(viewer, acquisition):
 
 
 # ------------------------------------------------------------------------------------- the scan
+def test_files_opened_together_are_paired_and_fill_the_scan(viewer, dock, qtbot):
+    files = sorted(str(file) for file in resource("samples/philips_2echo").glob("*.nii.gz"))
+    assert len(files) == 4
+    dock.scan.open(files)
+    qtbot.waitUntil(lambda: dock.scan.state is State.DONE, timeout=20_000)
+    assert [layer.data.shape for layer in viewer.layers] == [(2, 53, 80, 80)] * 2
+    assert dock.scan.phase.layer.name.startswith("phase")
+    assert dock.scan.acquisition().echo_times_s == (0.0023, 0.0046)
+
+
+def test_a_file_that_cannot_be_opened_is_named_in_the_window(viewer, dock, qtbot, tmp_path):
+    broken = tmp_path / "broken_phase.nii.gz"
+    broken.write_bytes(b"no image at all")
+    dock.scan.open([str(broken)])
+    qtbot.waitUntil(lambda: dock.scan.state is State.FAILED, timeout=20_000)
+    assert "broken_phase.nii.gz" in dock.scan.status.text()
+    assert not viewer.layers
+    assert dock.scan.run_button.isEnabled()
+
+
 def test_the_scan_is_filled_from_the_layers(viewer, dock):
     acquisition = Acquisition(TIMES_S, 3.0, phase_sign=-1, phase_pi=4096)
     add_scan(viewer, acquisition)
