@@ -13,6 +13,8 @@ from pathlib import Path
 import npe2
 import pytest
 
+from napari_metaqsm.method import methods
+
 TOP = Path(__file__).parents[1]
 
 
@@ -52,6 +54,14 @@ def test_readme_commands_are_the_two_that_are_tested():
         'pip install ".[all,test]" && python tests/run.py',
     ]
     assert "README.md" in (TOP / ".ci/run").read_text()
+
+
+def test_readme_lists_every_method():
+    readme = (TOP / "README.md").read_text()
+    for entry in methods():
+        doi = entry.reference.removeprefix("doi:")
+        row = f"| {entry.stage} | `{entry.name}` | {entry.title} | [doi:{doi}](https://doi.org/{doi}) |"
+        assert row in readme
 
 
 @pytest.fixture(scope="module")

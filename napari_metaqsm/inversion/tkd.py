@@ -57,7 +57,7 @@ def tkd(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: TKDPa
 
 
 def sphere_mean_of_psf(threshold: float) -> float:
-    """Mean of ``D * D^-1`` over all directions: 0.822 at a threshold of 0.2 (Schweser 2013).
+    """Mean of ``D * D^-1`` over all directions: 0.822 at a threshold of 0.2.
 
     Notes
     -----
@@ -65,6 +65,10 @@ def sphere_mean_of_psf(threshold: float) -> float:
     ``|D|/t``. With ``a, b = sqrt(1/3 - t), sqrt(1/3 + t)`` (a = 0 for t > 1/3, b = 1 for t > 2/3),
     the mean is ``1 - (b - a) + (1/t) * integral from a to b of |1/3 - u^2|``. The mean is taken over
     directions, not over the box of k-space, whose corners an anisotropic voxel weighs wrongly.
+
+    References
+    ----------
+    Schweser et al. 2013, doi:10.1002/mrm.24405
     """
     third, zero = 1 / 3, (1 / 3) ** 0.5
     a, b = max(third - threshold, 0) ** 0.5, min(third + threshold, 1) ** 0.5

@@ -8,6 +8,8 @@ from napari_metaqsm.io.resources import resource
 from napari_metaqsm.plugin.chain import SusceptibilityMapping
 from napari_metaqsm.plugin.samples import REAL_HEAD
 
+BASAL_GANGLIA_MM = 72.0  # below the top slice
+
 
 def open_demo() -> tuple[napari.Viewer, SusceptibilityMapping]:
     """A viewer with the real head, its chain running; the comparison opens when that has ended."""
@@ -19,6 +21,7 @@ def open_demo() -> tuple[napari.Viewer, SusceptibilityMapping]:
         chain.ended.disconnect(compare_once)
         if len(chain.compare.checked()) > 1:  # else the chain says what went wrong
             chain.compare.toggle()
+            viewer.dims.set_point(viewer.dims.ndim - 3, BASAL_GANGLIA_MM)
 
     chain.ended.connect(compare_once)
     chain.run_all()

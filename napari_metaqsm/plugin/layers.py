@@ -289,6 +289,8 @@ def _layer(
         return (values != 0 if quantity in _MASKS else values).astype(kind), settings, "labels"
     settings["colormap"] = "gray"
     settings["contrast_limits"] = contrast_limits(values, quantity, metadata["unit"])
+    if quantity.startswith("susceptibility"):
+        settings["interpolation2d"] = "linear"  # as a reading station shows it
     return values, settings, "image"
 
 
