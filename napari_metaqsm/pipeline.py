@@ -367,6 +367,8 @@ def fit_field(
     ----------
     echo_times_s : one per echo; of a phase difference, the difference of its echo times
     phase_sign, phase_pi : see :class:`~napari_metaqsm.scan.Acquisition`
+    voxel_size_mm : says how far the phase offset is smoothed and which neighbours are far; the field
+        itself does not depend on it
     """
     geometry = Geometry(phase.shape[-3:], voxel_size_mm)
     acquisition = Acquisition(echo_times_s, b0_tesla, phase_sign, phase_pi)
