@@ -290,6 +290,8 @@ def reconstruct(
             maps.update(outputs)
     announce("Done", 1.0)
     sources = {n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()}
+    if region is not None:
+        sources["reference"] = describe_array(region)
     record = make_record(sources, scan.geometry, scan.acquisition, records, references, scan.notes)
     return Result(scan, maps, record)
 

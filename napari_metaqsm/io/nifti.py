@@ -168,7 +168,9 @@ def _opened(path: Path) -> nib.Nifti1Image:
     if not is_nifti(path):
         raise InputError(f"{path.name} is no NIfTI file; its name must end in .nii or .nii.gz")
     try:
-        image = nib.load(path)
+        # What nibabel would log of a bad header is refused below, in one line.
+        with nib.imageglobals.LoggingOutputSuppressor():
+            image = nib.load(path)
     except _UNREADABLE as error:
         raise InputError(f"{path.name} is no readable NIfTI file ({error})") from error
     if not isinstance(image, nib.Nifti1Image):
