@@ -167,12 +167,14 @@ def _opened(path: Path) -> nib.Nifti1Image:
         raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a NIfTI file")
     if not is_nifti(path):
         raise InputError(f"{path.name} is no NIfTI file; its name must end in .nii or .nii.gz")
+    # What nibabel would log of a bad header is refused below, in one line.
+    nib.imageglobals.logger.disabled = True
     try:
-        # What nibabel would log of a bad header is refused below, in one line.
-        with nib.imageglobals.LoggingOutputSuppressor():
-            image = nib.load(path)
+        image = nib.load(path)
     except _UNREADABLE as error:
         raise InputError(f"{path.name} is no readable NIfTI file ({error})") from error
+    finally:
+        nib.imageglobals.logger.disabled = False
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path.name} is no NIfTI file but {type(image).__name__}; convert it first")
     return image
