@@ -240,6 +240,7 @@ def demo(
         return
     from napari_metaqsm.evaluation.picture import comparison_picture
     from napari_metaqsm.io.load import check_writable, load, save
+    from napari_metaqsm.io.nifti import staged
     from napari_metaqsm.io.resources import resource
     from napari_metaqsm.pipeline import reconstruct
 
@@ -250,10 +251,10 @@ def demo(
         files = save(result, out)
     titles = {step["result"]: step["title"] for step in result.record["steps"] if "result" in step}
     maps = {titles[name]: chi for name, chi in result.susceptibilities.items()}
-    picture = out / "comparison.png"
-    comparison_picture(maps, scan.geometry).save(picture)
+    with staged(out) as folder:
+        comparison_picture(maps, scan.geometry).save(folder / "comparison.png")
     if not quiet:
-        for file in [*files, picture]:
+        for file in [*files, out / "comparison.png"]:
             print(file)
 
 
