@@ -109,6 +109,9 @@ def test_total_field_and_whole_volume(metaqsm, local_field, tmp_path):
         (["--local-field", "local.nii.gz", "--mask", "small.nii.gz"], "must match"),
         (["--local-field", "local.nii.gz", "--mask", "away.nii.gz"], "different places"),
         (["--local-field", "local.nii.gz", "--mask", "absent.nii.gz"], "absent.nii.gz"),
+        (["--local-field", "rim.nii.gz", "--mask", "mask.nii.gz"], "the mask touches nothing"),
+        (["--phase", "wide.nii.gz", "--b0", 3, "--echo-times", "0.004", "--mask", "none"], "from 0 to 999"),
+        (["--local-field", "local.nii.gz", "--mask", "mask.nii.gz", "--out", "mask.nii.gz"], "written to"),
         (["--local-field", "local.nii.gz"], "needs the magnitude"),
         (["--local-field", "nan.nii.gz", "--mask", "mask.nii.gz"], "NaN or infinite"),
         (["--local-field", "flat.nii.gz", "--mask", "mask.nii.gz"], "has 2 axes"),
@@ -131,10 +134,12 @@ def test_bad_input_ends_with_code_2_and_one_line(
     write(tmp_path / "away.nii.gz", np.ones(SHAPE), AFFINE @ np.diag([1, 1, 1.2, 1]))
     write(tmp_path / "nan.nii.gz", np.full(SHAPE, np.nan))
     write(tmp_path / "flat.nii.gz", field[..., 0])
+    write(tmp_path / "rim.nii.gz", field * (np.arange(SHAPE[2]) == 0))
+    write(tmp_path / "wide.nii.gz", np.arange(np.prod(SHAPE)).reshape(SHAPE) % 1000)
     write(tmp_path / "slice.nii.gz", field[..., :1])
     (tmp_path / "cut.nii.gz").write_bytes(local_field.read_bytes()[:400])
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = metaqsm("run", *arguments, "--quiet", "--out", "maps")
+    code, out, err = metaqsm("run", "--quiet", "--out", "maps", *arguments)
     assert code == 2
     assert out == ""
     assert message in err
