@@ -11,11 +11,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_metaqsm.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_metaqsm.method import ParameterInfo
+    from napari_metaqsm.pipeline import Step
+    from napari_metaqsm.scan import Scan
 
 app = typer.Typer(
     name="metaqsm",
@@ -53,7 +58,7 @@ def run(
         typer.Argument(help="A folder or files; what each is follows from names and sidecars."),
     ] = None,
     phase: Annotated[
-        list[Path] | None, typer.Option(help="Phase, one file per echo or one 4-D file.")
+        list[Path] | None, typer.Option(help="Phase: one 4-D file, or repeated for each echo.")
     ] = None,
     magnitude: Annotated[list[Path] | None, typer.Option(help="Magnitude, likewise.")] = None,
     total_field: Annotated[Path | None, typer.Option(help="Start from a total field.")] = None,
@@ -139,7 +144,9 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise InputError(f"{option} is {text!r}; it must be numbers with commas between them") from None
 
 
-def _chain(scan, mask, fit, background, invert, settings):
+def _chain(
+    scan: Scan, mask: str | None, fit: str, background: str, invert: list[str] | None, settings: list[str]
+) -> list[Step]:
     """The steps from where the scan's data start, with the parameters that were set."""
     from napari_metaqsm.pipeline import make_step
 
@@ -188,7 +195,7 @@ def methods(
         print()
 
 
-def _range(info) -> str:
+def _range(info: ParameterInfo) -> str:
     if info.choices:
         return f" ({', '.join(info.choices)})"
     ends = [f"{word} {end:g}" for word, end in (("from", info.low), ("to", info.high)) if end is not None]
