@@ -15,6 +15,9 @@ from napari_metaqsm.scan import Acquisition
 _BEYOND = 5e-3
 # A stored integer range counts as recognised where the data fill it to within this part of it.
 _UNFILLED = 0.03
+# Radians that do not fill the circle span at least this, or the unit is another. Nor are they taken for
+# radians where they fill -1 to 1 or 0 to 1, which some write for the whole circle.
+_NARROWEST = 0.1
 _EXPECTED = (
     "expected radians (-3.1416 to 3.1416 or 0 to 6.2832), Siemens integers (-4096 to 4094 or 0 to 4095) "
     "or radians times 1000 (-3142 to 3142)"
@@ -91,24 +94,32 @@ def recognise_phase(
     if acquisition.phase_pi is not None:
         return _as_given(low, high, acquisition.phase_pi, sign)
     largest = max(abs(low), abs(high))
-    # Wrapped phase with any noise fills the circle; a narrower range is more likely in another unit.
-    if high - low >= math.pi:
-        if largest <= math.pi * (1 + _BEYOND):
+    if largest <= math.pi * (1 + _BEYOND):
+        if high - low >= math.pi:  # wrapped phase with any noise fills the circle
             return PhaseScale(math.pi, 0.0, sign, "radians, -pi to pi")
-        if low >= -math.pi * _BEYOND and high <= 2 * math.pi * (1 + _BEYOND):
-            return PhaseScale(math.pi, 0.0, sign, "radians, 0 to 2 pi")
+        if high - low >= _NARROWEST and not (_fills(low, high, -1, 1) or _fills(low, high, 0, 1)):
+            notice(
+                f"the phase spans only {high - low:.3g}, from {low:g} to {high:g}; it is taken to be radians"
+            )
+            return PhaseScale(math.pi, 0.0, sign, "radians, a part of the circle")
+    if high - low >= math.pi and low >= -math.pi * _BEYOND and high <= 2 * math.pi * (1 + _BEYOND):
+        return PhaseScale(math.pi, 0.0, sign, "radians, 0 to 2 pi")
     for lowest, highest, stored_pi, zero, meaning in (
         (-4096, 4096, 4096.0, 0.0, "Siemens integers, -4096 to 4096"),
         (0, 4096, 2048.0, 2048.0, "Siemens integers, 0 to 4095"),
         (-3143, 3143, 1000 * math.pi, 0.0, "radians times 1000, -3142 to 3142"),
     ):
-        slack = _UNFILLED * (highest - lowest) / 2
-        if lowest <= low <= lowest + slack and highest - slack <= high <= highest:
+        if _fills(low, high, lowest, highest):
             return PhaseScale(stored_pi, zero, sign, meaning)
     raise InputError(
         f"the phase runs from {low:g} to {high:g}; {_EXPECTED}; if it is phase, give the stored value "
         "that means pi as phase_pi (--phase-pi)"
     )
+
+
+def _fills(low: float, high: float, lowest: float, highest: float) -> bool:
+    slack = _UNFILLED * (highest - lowest) / 2
+    return lowest <= low <= lowest + slack and highest - slack <= high <= highest
 
 
 def _as_given(low: float, high: float, phase_pi: float, sign: int) -> PhaseScale:

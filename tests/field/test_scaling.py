@@ -60,6 +60,14 @@ def test_zero_to_two_pi_keeps_its_zero():
     assert scale.meaning == "radians, 0 to 2 pi"
 
 
+def test_radians_that_do_not_fill_the_circle_are_taken_as_such_and_said():
+    stored = 0.4 * TURN + 0.1
+    with running() as run:
+        radians, _ = phase_in_radians(stored, Acquisition())
+    np.testing.assert_allclose(radians, stored, rtol=0, atol=1e-6)
+    assert "spans only 0.8" in run.notices[0]
+
+
 def test_the_sign_is_applied_and_kept_for_the_record():
     radians, scale = phase_in_radians(math.pi * TURN, Acquisition(phase_sign=-1))
     np.testing.assert_allclose(radians, -math.pi * TURN, rtol=0, atol=1e-6)
@@ -73,7 +81,17 @@ def test_a_given_pi_overrides_what_would_be_recognised():
 
 
 @pytest.mark.parametrize(
-    "stored", [TURN, 0.003674 * TURN, 32767 * TURN, 20 * TURN, 2048 * TURN, 255 * (TURN + 1) / 2, 1000 * TURN]
+    "stored",
+    [
+        TURN,
+        (TURN + 1) / 2,
+        0.003674 * TURN,
+        32767 * TURN,
+        20 * TURN,
+        2048 * TURN,
+        255 * (TURN + 1) / 2,
+        1000 * TURN,
+    ],
 )
 def test_other_ranges_are_refused_with_range_and_remedy(stored):
     with pytest.raises(InputError, match=rf"runs from {stored.min():g} to .*expected radians.*--phase-pi"):
