@@ -19,8 +19,6 @@ from napari_metaqsm.errors import InputError
 
 if TYPE_CHECKING:
     from napari_metaqsm.method import ParameterInfo
-    from napari_metaqsm.pipeline import Step
-    from napari_metaqsm.scan import Scan
 
 app = typer.Typer(
     name="metaqsm",
@@ -98,7 +96,7 @@ def run(
     import numpy as np
 
     from napari_metaqsm.io.load import check_writable, load, load_region, save
-    from napari_metaqsm.pipeline import reconstruct
+    from napari_metaqsm.pipeline import default_chain, reconstruct
 
     check_writable(out)
     mask_file = Path(mask) if mask and _names_file(mask) else None
@@ -120,7 +118,14 @@ def run(
     region = load_region(Path(reference), scan) if _names_file(reference) else reference
     if mask and not mask_file:
         scan = scan.with_mask(np.ones(scan.geometry.shape, bool) if mask == "none" else None)
-    chain = _chain(scan, mask, fit, background, invert, set_ or [])
+    chain = default_chain(
+        scan,
+        field=fit,
+        mask=mask or "brain",
+        background=background,
+        inversion=invert or ("tkd", "l2"),
+        parameters=_parameters(set_ or []),
+    )
     with _progress(quiet):
         result = reconstruct(scan, chain, device=device, reference=region)
         files = save(result, out)
@@ -144,32 +149,16 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise InputError(f"{option} is {text!r}; it must be numbers with commas between them") from None
 
 
-def _chain(
-    scan: Scan, mask: str | None, fit: str, background: str, invert: list[str] | None, settings: list[str]
-) -> list[Step]:
-    """The steps from where the scan's data start, with the parameters that were set."""
-    from napari_metaqsm.pipeline import make_step
-
-    names = []
-    if scan.local_field is None:
-        if scan.total_field is None:
-            names.append(("field", fit))
-        if scan.mask is None:
-            names.append(("mask", mask or "brain"))
-        names.append(("background", background))
-    elif scan.mask is None:
-        names.append(("mask", mask or "brain"))
-    names += [("inversion", name) for name in invert or ("tkd", "l2")]
-    values: dict[str, dict[str, str]] = {name: {} for _, name in names}
+def _parameters(settings: list[str]) -> dict[str, dict[str, str]]:
+    """Values by method and parameter, from "method.parameter=value"."""
+    values: dict[str, dict[str, str]] = {}
     for setting in settings:
         target, equals, value = setting.partition("=")
         name, dot, key = target.partition(".")
         if not (equals and dot):
             raise InputError(f"--set is {setting!r}; it must be method.parameter=value")
-        if name not in values:
-            raise InputError(f"--set is {setting!r}, but the chain runs {', '.join(values)}")
-        values[name][key] = value
-    return [make_step(stage, name, **values[name]) for stage, name in names]
+        values.setdefault(name, {})[key] = value
+    return values
 
 
 @app.command()

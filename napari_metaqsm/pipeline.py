@@ -187,21 +187,48 @@ def _call(
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     kind = bool if array.dtype == bool else np.float32
-    # Byte order and strides of a file's array need not be what torch reads.
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+    # Byte order and strides of a file's array need not be what torch reads; nor may it be read-only.
+    array = np.ascontiguousarray(array, dtype=kind)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 # ----------------------------------------------------------------------------------- the chain
-def default_chain(scan: Scan) -> tuple[Step, ...]:
-    """The steps from where the scan's data start to two maps: fit, brain mask, RESHARP, TKD and L2."""
-    chain = []
-    if scan.local_field is None and scan.total_field is None:
-        chain.append(make_step("field", "nonlinear_fit"))
-    if scan.mask is None:
-        chain.append(make_step("mask", "brain"))
+def default_chain(
+    scan: Scan,
+    *,
+    field: str = "nonlinear_fit",
+    mask: str = "brain",
+    background: str = "resharp",
+    inversion: Sequence[str] = ("tkd", "l2"),
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Step, ...]:
+    """The steps from where the scan's data start to its maps.
+
+    Parameters
+    ----------
+    field, mask, background, inversion : methods by name, of the stages that the scan still needs
+    parameters : values by method and parameter, where they are not the defaults
+
+    Raises
+    ------
+    InputError
+        When a method or a parameter is unknown, or parameters are given for a method that does not run.
+    """
+    names = [("inversion", name) for name in inversion]
     if scan.local_field is None:
-        chain.append(make_step("background", "resharp"))
-    return (*chain, make_step("inversion", "tkd"), make_step("inversion", "l2"))
+        names.insert(0, ("background", background))
+    if scan.mask is None:
+        names.insert(0, ("mask", mask))
+    if scan.local_field is None and scan.total_field is None:
+        names.insert(0, ("field", field))
+    parameters = parameters or {}
+    idle = set(parameters) - {name for _, name in names}
+    if idle:
+        raise InputError(
+            f"there are parameters for {', '.join(sorted(idle))}, but the chain runs "
+            f"{', '.join(name for _, name in names)}"
+        )
+    return tuple(make_step(stage, name, **parameters.get(name, {})) for stage, name in names)
 
 
 def check_chain(scan: Scan, chain: Sequence[Step]) -> None:

@@ -150,6 +150,20 @@ def test_default_chain_starts_where_the_data_do():
     assert stages == ["background", "inversion", "inversion"]
 
 
+def test_parameters_of_a_method_that_does_not_run_are_refused():
+    scan = scan_of(local_field=np.ones(SHAPE), mask=np.ones(SHAPE))
+    (step,) = default_chain(scan, inversion=["tkd"], parameters={"tkd": {"threshold": 0.1}})
+    assert step.parameters.threshold == 0.1
+    with pytest.raises(mq.InputError, match="parameters for resharp, but the chain runs tkd, l2"):
+        default_chain(scan, parameters={"resharp": {"radius_mm": 4}})
+
+
+def test_read_only_arrays_will_do(local_field, mask):
+    local_field.setflags(write=False)
+    mask.setflags(write=False)
+    assert mq.invert(local_field, mask, VOXEL).any()
+
+
 def test_progress_rises_to_one_and_cancel_stops(local_field, mask):
     seen = []
     scan = scan_of(local_field=local_field, mask=mask)
