@@ -245,6 +245,7 @@ class SusceptibilityMapping(QWidget):
                 self.release()
 
     def _on_layers(self, event: Any = None) -> None:
+        self.scan.offer_pairing()
         for section in (self.scan, *self.steps):
             for choice in section.choices.values():
                 choice.reset()

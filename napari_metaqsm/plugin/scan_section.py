@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu, QPushButton
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
-from napari_metaqsm.plugin.layer_choice import LayerChoice
-from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
+from napari_metaqsm.plugin.layer_choice import SERIES, LayerChoice
+from napari_metaqsm.plugin.layers import LayerDataTuple, direction_note, geometry_of, metadata_of
 from napari_metaqsm.plugin.readers import read_layers
 from napari_metaqsm.plugin.section import Section, State
 from napari_metaqsm.plugin.worker import start
@@ -59,6 +59,11 @@ class ScanSection(Section):
             "e.g. 1, 0, 0",
             "Direction of B0 along the layers' z, y and x axes; neither length nor sense matter",
         )
+        self._loose: list[Layer] = []
+        self.pair_button = QPushButton()
+        self.pair_button.setToolTip("Replace layers of single echoes by one of phase and one of magnitude")
+        self.pair_button.clicked.connect(self.pair)
+        self.body.addWidget(self.pair_button)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Phase", self.phase)
@@ -77,22 +82,48 @@ class ScanSection(Section):
             line.textChanged.connect(self._on_edited)
         self.sign.currentIndexChanged.connect(self._on_edited)
         self.b0_direction.textEdited.connect(self._on_direction)
+        self.offer_pairing()
         self._on_layers()
 
     # ------------------------------------------------------------------------------- opening
-    def open(self, paths: Sequence[str]) -> None:
+    def open(self, paths: Sequence[str], instead_of: Sequence[Layer] = ()) -> None:
         """Read files or folders in a worker, and add their layers, paired and named."""
         self._opening_failed = ""
         self.run_button.setEnabled(False)
         self.set_state(State.RUNNING, "Reading the scan")
+
+        def add(layers: Sequence[LayerDataTuple]) -> None:
+            for layer in layers:
+                self.viewer.add_layer(Layer.create(*layer))
+            for layer in instead_of:
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+
         start(
             read_layers,
             list(paths),
             progressed=lambda fraction, text: None,
-            returned=lambda layers: [self.viewer.add_layer(Layer.create(*layer)) for layer in layers],
+            returned=add,
             errored=self._on_open_error,
             finished=self._on_opened,
         )
+
+    def offer_pairing(self) -> None:
+        """Offer to pair single echoes that were opened as layers of their own, where there are any."""
+        echoes = [
+            layer
+            for layer in self.viewer.layers
+            if metadata_of(layer).get("quantity") in SERIES and layer.ndim == 3 and layer.source.path
+        ]
+        quantities = [metadata_of(layer)["quantity"] for layer in echoes]
+        several = any(quantities.count(quantity) > 1 for quantity in SERIES)
+        self._loose = echoes if several else []
+        self.pair_button.setText(f"Pair {len(echoes)} open files")
+        self.pair_button.setVisible(several)
+
+    def pair(self) -> None:
+        """Read the files of single echoes again, together, in place of their layers."""
+        self.open([layer.source.path for layer in self._loose], instead_of=self._loose)
 
     def _choose_files(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", "NIfTI (*.nii *.nii.gz)")

@@ -111,6 +111,19 @@ def test_files_opened_together_are_paired_and_fill_the_scan(viewer, dock, qtbot)
     assert dock.scan.acquisition().echo_times_s == (0.0023, 0.0046)
 
 
+def test_echoes_that_napari_opened_one_by_one_can_be_paired(viewer, dock, qtbot, plugin):
+    files = sorted(str(file) for file in resource("samples/philips_2echo").glob("*.nii.gz"))
+    assert dock.scan.pair_button.isHidden()
+    viewer.open(files, plugin="napari-metaqsm")
+    assert len(viewer.layers) == 4
+    assert dock.scan.pair_button.text() == "Pair 4 open files"
+    dock.scan.pair_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=20_000)
+    assert [layer.data.shape for layer in viewer.layers] == [(2, 53, 80, 80)] * 2
+    qtbot.waitUntil(lambda: dock.scan.state is State.DONE, timeout=5_000)
+    assert dock.scan.pair_button.isHidden()
+
+
 def test_a_file_that_cannot_be_opened_is_named_in_the_window(viewer, dock, qtbot, tmp_path):
     broken = tmp_path / "broken_phase.nii.gz"
     broken.write_bytes(b"no image at all")

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Image, Layer
-from npe2 import PluginManifest, io_utils
+from npe2 import io_utils
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.load import load
@@ -18,16 +18,8 @@ from napari_metaqsm.plugin.readers import get_reader, read_layers, short_names
 from napari_metaqsm.plugin.writers import write_layer, write_layers
 from napari_metaqsm.scan import Acquisition
 
-MANIFEST = Path(__file__).resolve().parents[2] / "napari.yaml"
 AFFINE = nib.affines.from_matvec([[0, 0, -3.0], [0.75, 0, 0], [0, 0.75, 0]], (1, 2, 3))
 VALUES = np.random.default_rng(3).uniform(-np.pi, np.pi, (2, 4, 5, 6)).astype(np.float32)
-
-
-@pytest.fixture
-def plugin(npe2pm):
-    """This plugin alone, from the manifest."""
-    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)) as dynamic:
-        yield dynamic
 
 
 @pytest.fixture
