@@ -93,11 +93,11 @@ class ScanSection(Section):
         self.set_state(State.RUNNING, "Reading the scan")
 
         def add(layers: Sequence[LayerDataTuple]) -> None:
-            for layer in layers:
-                self.viewer.add_layer(Layer.create(*layer))
-            for layer in instead_of:
+            for layer in instead_of:  # first, for the new ones may have their names
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
+            for layer in layers:
+                self.viewer.add_layer(Layer.create(*layer))
 
         start(
             read_layers,
