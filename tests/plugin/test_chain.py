@@ -118,7 +118,7 @@ def test_echoes_that_napari_opened_one_by_one_can_be_paired(viewer, dock, qtbot,
     assert len(viewer.layers) == 4
     assert dock.scan.pair_button.text() == "Pair 4 open files"
     dock.scan.pair_button.click()
-    qtbot.waitUntil(lambda: viewer.layers and viewer.layers[0].ndim == 4, timeout=20_000)
+    qtbot.waitUntil(lambda: any(layer.ndim == 4 for layer in viewer.layers), timeout=20_000)
     qtbot.waitUntil(lambda: dock.scan.state is State.DONE, timeout=5_000)
     assert [layer.data.shape for layer in viewer.layers] == [(2, 53, 80, 80)] * 2
     assert not [layer.name for layer in viewer.layers if "[" in layer.name]
