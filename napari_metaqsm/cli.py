@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -207,9 +207,10 @@ def _progress(quiet: bool) -> Iterator[None]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting", total=1.0)
-        report: Callable[[float, str], None] = lambda done, label: bar.update(  # noqa: E731
-            task, completed=done, description=label
-        )
+
+        def report(done: float, label: str) -> None:
+            bar.update(task, completed=done, description=label)
+
         with running(report):
             yield
 
