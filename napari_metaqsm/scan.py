@@ -90,6 +90,18 @@ class Geometry:
         )
 
 
+def turn(orientation: str, to: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How to turn an array from one orientation to another, as in "RAS" to "IPL".
+
+    Returns
+    -------
+    the order to transpose its spatial axes into, and which of the new axes to flip then
+    """
+    pairs = {letter: pair for pair in ("RL", "AP", "SI") for letter in pair}
+    order = tuple(next(a for a, code in enumerate(orientation) if code in pairs[letter]) for letter in to)
+    return order, tuple(new for new, old in enumerate(order) if orientation[old] != to[new])
+
+
 def _three(name: str, values: Sequence[float]) -> Triple:
     try:
         numbers = tuple(float(v) for v in values)
@@ -134,6 +146,12 @@ class Acquisition:
             times = tuple(float(t) for t in np.atleast_1d(self.echo_times_s))
             object.__setattr__(self, "echo_times_s", times)
             _check_echo_times(times)
+        try:
+            object.__setattr__(self, "b0_tesla", None if self.b0_tesla is None else float(self.b0_tesla))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"b0_tesla is {self.b0_tesla!r}; it must be the field strength in tesla"
+            ) from None
         if self.b0_tesla is not None and not 0 < self.b0_tesla <= STRONGEST_B0_TESLA:
             raise InputError(
                 f"b0_tesla is {self.b0_tesla:g}; the field strength must lie in (0, {STRONGEST_B0_TESLA:g}] T"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.scan import Acquisition, Geometry, Scan
+from napari_metaqsm.scan import Acquisition, Geometry, Scan, turn
 
 GRID = Geometry((4, 5, 6), (1.0, 0.8, 2.0), (0.0, 3.0, 4.0), "lpi")
 
@@ -22,6 +22,20 @@ def test_geometry_of_turned_axes():
     assert turned.b0_direction == pytest.approx((0.8, 0, 0.6))
     assert turned.orientation == "ILP"
     assert turned.permuted((1, 2, 0)) == GRID
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAL", "PIR"])
+def test_a_turn_takes_each_axis_where_it_should_point(orientation):
+    # A voxel's place in the patient: how far it lies to the right, anterior and superior.
+    places = np.stack(np.meshgrid(*map(np.arange, (3, 4, 5)), indexing="ij"), axis=-1)
+    axes = ["RAS".find(c) if c in "RAS" else "LPI".find(c) for c in orientation]
+    array = places.transpose(*axes, 3)
+    array = np.flip(array, [a for a, c in enumerate(orientation) if c in "LPI"])
+    order, flipped = turn(orientation, "IPL")
+    turned = np.flip(array.transpose(*order, 3), flipped)
+    np.testing.assert_array_equal(np.diff(turned[:, 0, 0, 2]), -1)  # down along the first axis
+    np.testing.assert_array_equal(np.diff(turned[0, :, 0, 1]), -1)
+    np.testing.assert_array_equal(np.diff(turned[0, 0, :, 0]), -1)
 
 
 def test_geometry_on_another_matrix():
@@ -46,6 +60,12 @@ def test_geometry_on_another_matrix():
 def test_geometry_refuses(arguments, message):
     with pytest.raises(InputError, match=message):
         Geometry(*arguments, **({"voxel_size_mm": (1, 1, 1)} if len(arguments) == 1 else {}))
+
+
+def test_field_strength_must_be_a_number():
+    assert Acquisition(b0_tesla="3").b0_tesla == 3.0
+    with pytest.raises(InputError, match="b0_tesla is 'strong'; it must be the field strength in tesla"):
+        Acquisition(b0_tesla="strong")
 
 
 def test_acquisition_takes_one_echo_time_or_several_of_any_spacing():

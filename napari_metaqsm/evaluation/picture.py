@@ -2,58 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
-import nibabel as nib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_metaqsm.scan import Geometry
+from napari_metaqsm.scan import Geometry, turn
 
-# Axis held fixed, rows and columns of a volume turned to (inferior, posterior, left), and the letters
-# at the left, right, top and bottom edge: the radiological view, patient's right on the left.
+# Axis held fixed, rows and columns of a volume turned to inferior, posterior, left, and the letters at
+# the left, right, top and bottom edge: the radiological view, patient's right on the left.
+_ORIENTATION = "IPL"
 _PLANES = {"axial": (0, 1, 2, "RLAP"), "sagittal": (2, 0, 1, "APSI"), "coronal": (1, 0, 2, "RLSI")}
+_WINDOW_PPM = 0.1
 _TALLEST_PIXELS = 340
 _MARGIN, _TITLE, _BAR = 8, 26, 92
 _RIM_MM = 8
 _FADED = 190
 
 
-def comparison_picture(
-    maps: Mapping[str, np.ndarray],
-    geometry: Geometry,
-    window: tuple[float, float] = (-0.1, 0.1),
-    unit: str = "ppm",
-    center: tuple[int, int, int] | None = None,
-) -> Image.Image:
-    """Maps (i, j, k) side by side in three planes through ``center``, with a gray bar.
+def comparison_picture(maps: Mapping[str, np.ndarray], geometry: Geometry) -> Image.Image:
+    """Susceptibility maps (i, j, k) side by side, in three planes through the middle of what they fill.
 
     Parameters
     ----------
-    maps : arrays by the title to print above each
-    window : values shown black and white, the same for every map
-    center : voxel (i, j, k) that the planes go through; None takes the middle of what is filled
+    maps : arrays in ppm by the title to print above each, all shown from -0.1 to 0.1 ppm
     """
-    size = _turned_size(geometry)
-    turned = {title: _turned(array, geometry) for title, array in maps.items()}
-    box = _filled_box(turned.values(), _RIM_MM / size)
-    turned = {title: volume[box] for title, volume in turned.items()}
-    first = next(iter(turned.values()))
-    at = [n // 2 for n in first.shape]
-    if center is not None:
-        at = _turned_index(center, geometry) - [part.start for part in box]
-    pixel = max(n * s for n, s in zip(first.shape, size, strict=True)) / _TALLEST_PIXELS  # mm
-    rows = [
-        [_slice(volume, size, at, plane, window, pixel) for volume in turned.values()] for plane in _PLANES
-    ]
+    order, flipped = turn(geometry.orientation, _ORIENTATION)
+    size = np.array(geometry.permuted(order).voxel_size_mm)
+    volumes = [np.flip(array.transpose(order), flipped) for array in maps.values()]
+    box = _filled_box(volumes, _RIM_MM / size)
+    volumes = [volume[box] for volume in volumes]
+    shape = volumes[0].shape
+    pixel_mm = max(np.multiply(shape, size)) / _TALLEST_PIXELS
+    rows = [[_slice(volume, size, plane, pixel_mm) for volume in volumes] for plane in _PLANES]
     widths = max(cell.width for row in rows for cell in row)
     heights = [max(cell.height for cell in row) for row in rows]
-    width = len(turned) * (widths + _MARGIN) + _MARGIN + _BAR
+    width = len(maps) * (widths + _MARGIN) + _MARGIN + _BAR
     height = _TITLE + sum(h + _MARGIN for h in heights) + _MARGIN
     picture = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(14)
-    for column, title in enumerate(turned):
+    for column, title in enumerate(maps):
         left = _MARGIN + column * (widths + _MARGIN)
         draw.text((left + widths // 2, _TITLE // 2 + 2), title, fill=255, font=font, anchor="mm")
         top = _TITLE
@@ -64,33 +53,11 @@ def comparison_picture(
                 spot = (left + x * widths, top + y * tall)
                 draw.text(spot, letter, fill=255, font=font, anchor="mm", stroke_width=1, stroke_fill=0)
             top += tall + _MARGIN
-    _draw_bar(draw, width - _BAR + 2 * _MARGIN, _TITLE, heights[0], window, unit, font)
+    _draw_bar(draw, width - _BAR + 2 * _MARGIN, _TITLE, heights[0], font)
     return picture
 
 
-def _turning(geometry: Geometry) -> np.ndarray:
-    here = nib.orientations.axcodes2ornt(tuple(geometry.orientation))
-    return nib.orientations.ornt_transform(here, nib.orientations.axcodes2ornt("LPI"))
-
-
-def _turned(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The volume as (inferior, posterior, left), no voxel interpolated."""
-    return nib.orientations.apply_orientation(array, _turning(geometry)).transpose(2, 1, 0)
-
-
-def _turned_size(geometry: Geometry) -> np.ndarray:
-    size = np.empty(3)
-    size[_turning(geometry)[:, 0].astype(int)] = geometry.voxel_size_mm
-    return size[::-1]
-
-
-def _turned_index(index: tuple[int, int, int], geometry: Geometry) -> np.ndarray:
-    marker = np.zeros(geometry.shape, bool)
-    marker[tuple(index)] = True
-    return np.argwhere(_turned(marker, geometry))[0]
-
-
-def _filled_box(volumes: Iterable[np.ndarray], rim: np.ndarray) -> tuple[slice, ...]:
+def _filled_box(volumes: Sequence[np.ndarray], rim: np.ndarray) -> tuple[slice, ...]:
     """Where any volume is not zero, and ``rim`` voxels around it; all of it if nothing is."""
     filled = np.any([volume != 0 for volume in volumes], axis=0)
     if not filled.any():
@@ -101,22 +68,21 @@ def _filled_box(volumes: Iterable[np.ndarray], rim: np.ndarray) -> tuple[slice, 
     return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
-def _slice(volume, size, at, plane, window, pixel) -> Image.Image:
+def _slice(volume: np.ndarray, size: np.ndarray, plane: str, pixel_mm: float) -> Image.Image:
+    """The plane through the middle, its pixels square."""
     fixed, row, column, _ = _PLANES[plane]
-    values = volume.take(at[fixed], axis=fixed)
-    if row > column:
-        values = values.T
-    low, high = window
-    gray = np.clip((values - low) / (high - low), 0, 1) * 255
-    shape = (round(values.shape[1] * size[column] / pixel), round(values.shape[0] * size[row] / pixel))
-    return Image.fromarray(gray.astype(np.uint8)).resize(shape, Image.Resampling.BICUBIC)
+    values = volume.take(volume.shape[fixed] // 2, axis=fixed)
+    gray = np.clip(values / _WINDOW_PPM + 1, 0, 2) * 127.5
+    tall, wide = (
+        round(n * size[axis] / pixel_mm) for n, axis in zip(values.shape, (row, column), strict=True)
+    )
+    return Image.fromarray(gray.astype(np.uint8)).resize((wide, tall), Image.Resampling.BICUBIC)
 
 
-def _draw_bar(draw, left, top, height, window, unit, font) -> None:
+def _draw_bar(draw: ImageDraw.ImageDraw, left: int, top: int, height: int, font: ImageFont.ImageFont) -> None:
     for line in range(height):
         draw.line((left, top + line, left + 14, top + line), fill=round(255 * (1 - line / (height - 1))))
     draw.rectangle((left - 1, top - 1, left + 15, top + height), outline=_FADED)
-    low, high = window
-    for value, y in ((high, top + 7), ((low + high) / 2, top + height / 2), (low, top + height - 7)):
-        draw.text((left + 20, y), f"{value:+.3g}" if value else "0", fill=255, font=font, anchor="lm")
-    draw.text((left + 20, top + height / 4), unit, fill=_FADED, font=font, anchor="lm")
+    for value, y in ((_WINDOW_PPM, top + 7), (0, top + height / 2), (-_WINDOW_PPM, top + height - 7)):
+        draw.text((left + 20, y), f"{value:+g}" if value else "0", fill=255, font=font, anchor="lm")
+    draw.text((left + 20, top + height / 4), "ppm", fill=_FADED, font=font, anchor="lm")

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.mask.finishing import check_quality, combined_echoes, finished_mask
 from napari_metaqsm.method import announce, check_parameters, method, parameter
-from napari_metaqsm.scan import Geometry
+from napari_metaqsm.scan import Geometry, turn
 
 NO_BRAIN = (
     "no brain was found in the magnitude: check the image and its orientation, or use the threshold method"
@@ -70,13 +70,13 @@ def brain(
     """
     check_quality(quality, parameters.min_quality)
     announce("brain extraction")
-    axes, flipped = _to_ras(geometry.orientation)
-    head = combined_echoes(magnitude).permute(axes).flip(flipped)
+    order, flipped = turn(geometry.orientation, "RAS")  # as the network wants it
+    head = combined_echoes(magnitude).permute(order).flip(flipped)
     try:
         probability = _network(magnitude.device).run_model(head.float().cpu().numpy())
     except (AssertionError, ValueError) as error:  # deepbet found nothing to put a box around
         raise InputError(NO_BRAIN) from error
-    back = [axes.index(a) for a in range(3)]
+    back = [order.index(axis) for axis in range(3)]
     found = torch.from_numpy(probability > parameters.threshold).flip(flipped).permute(back)
     return finished_mask(
         found.to(magnitude.device),
@@ -98,9 +98,3 @@ def _network(device: torch.device) -> Any:
     network.model.to(device)
     network.bbox_model.to(device)
     return network
-
-
-def _to_ras(orientation: str) -> tuple[list[int], list[int]]:
-    """Order of the axes, and which to flip afterwards, that lay an array out as the network wants it."""
-    axes = [next(i for i, code in enumerate(orientation) if code in pair) for pair in ("RL", "AP", "SI")]
-    return axes, [new for new, old in enumerate(axes) if orientation[old] in "LPI"]

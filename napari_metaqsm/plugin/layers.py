@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.nifti import Space
-from napari_metaqsm.scan import Acquisition, Geometry
+from napari_metaqsm.scan import Acquisition, Geometry, turn
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
 LayerDataTuple = tuple[np.ndarray, dict[str, Any], str]
 
+# Of a layer's spatial axes (z, y, x).
+ORIENTATION = "IPL"
 # What a layer of unknown origin is taken to be: a stack as scanners write it, slices upwards.
 _ASSUMED_ORIENTATION = "SPL"
 _UNITS = {
@@ -95,32 +96,30 @@ def layer_data(
 
 
 def _turn(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The file axis that each layer axis shows, and the file axes that are flipped on the way."""
-    to_lpi = ornt_transform(io_orientation(space.affine), axcodes2ornt("LPI"))
-    order = tuple(int(axis) for axis in np.argsort(to_lpi[:, 0]))[::-1]
-    return order, tuple(axis for axis in range(3) if to_lpi[axis, 1] < 0)
+    """The file axis that each layer axis shows, and the layer axes that are flipped."""
+    return turn(space.geometry().orientation, ORIENTATION)
 
 
 def _to_layer_axes(array: np.ndarray, space: Space) -> np.ndarray:
     order, flipped = _turn(space)
     first = array.ndim - 3
-    array = np.flip(array, [first + axis for axis in flipped])
-    return array.transpose(*range(first), *(first + axis for axis in order))
+    array = array.transpose(*range(first), *(first + axis for axis in order))
+    return np.flip(array, [first + axis for axis in flipped])
 
 
 def _to_file_axes(array: np.ndarray, space: Space) -> np.ndarray:
     order, flipped = _turn(space)
     first = array.ndim - 3
-    array = array.transpose(*range(first), *(first + int(axis) for axis in np.argsort(order)))
-    return np.flip(array, [first + axis for axis in flipped])
+    array = np.flip(array, [first + axis for axis in flipped])
+    return array.transpose(*range(first), *(first + order.index(axis) for axis in range(3)))
 
 
 def _turned(geometry: Geometry, space: Space) -> Geometry:
     """The geometry of an array after :func:`_to_layer_axes`."""
     order, flipped = _turn(space)
-    direction = tuple(-b if axis in flipped else b for axis, b in enumerate(geometry.b0_direction))
-    turned = dataclasses.replace(geometry, b0_direction=direction).permuted(order)
-    return dataclasses.replace(turned, orientation="IPL")
+    turned = geometry.permuted(order)
+    direction = tuple(-b if axis in flipped else b for axis, b in enumerate(turned.b0_direction))
+    return dataclasses.replace(turned, b0_direction=direction, orientation=ORIENTATION)
 
 
 # ---------------------------------------------------------------------------- layer to engine
