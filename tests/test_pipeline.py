@@ -42,6 +42,15 @@ def test_chain_enters_at_the_local_field(local_field, mask):
     np.testing.assert_allclose(result.maps["susceptibility_tkd"][mask], (alone - offset)[mask], atol=1e-6)
 
 
+def test_the_inversion_works_in_the_eroded_mask(local_field, mask):
+    scan = scan_of(total_field=local_field, mask=mask)
+    chain = default_chain(scan, inversion=["tkd"], parameters={"resharp": {"radius_mm": 3}})
+    with pytest.warns(mq.MetaQSMWarning, match="under two voxels"):
+        maps = mq.reconstruct(scan, chain).maps
+    assert 0 < maps["eroded_mask"].sum() < mask.sum()
+    np.testing.assert_array_equal(maps["susceptibility_tkd"] != 0, maps["eroded_mask"])
+
+
 def test_record_is_json_and_names_method_parameters_inputs_and_device(local_field, mask):
     step = mq.make_step("inversion", "tkd", threshold="0.15")
     record = mq.reconstruct(scan_of(local_field=local_field, mask=mask), [step], device="cpu").record

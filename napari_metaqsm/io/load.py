@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.nifti import Space, check_writable, read, space_from, staged, write_into
+from napari_metaqsm.io.nifti import Space, check_writable, read, space_from, staged, write
 from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
@@ -151,7 +151,7 @@ def save(result: Saveable, folder: str | os.PathLike) -> list[Path]:
     record = json.dumps(result.record, indent=2, ensure_ascii=False)
     with staged(folder) as temporary:
         for name, array in result.maps.items():
-            write_into(temporary / f"{name}.nii.gz", array, space)
+            write(temporary / f"{name}.nii.gz", array, space)
         (temporary / RECORD).write_text(record + "\n", encoding="utf-8")
     return [Path(folder) / f"{name}.nii.gz" for name in result.maps] + [Path(folder) / RECORD]
 

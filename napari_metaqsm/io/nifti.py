@@ -283,26 +283,19 @@ def _clean(header: nib.Nifti1Header) -> nib.Nifti1Header:
 
 
 # ------------------------------------------------------------------------------------- writing
-def write(path: str | Path, array: np.ndarray, space: Space) -> Path:
-    """Write (i, j, k) or (echo, i, j, k) to ``path``, where ``space`` says, and return the path.
+def write(path: Path, array: np.ndarray, space: Space) -> Path:
+    """Write (i, j, k) or (echo, i, j, k) where ``space`` says, and return the path.
+
+    Call it inside :func:`staged`, which moves whole files into place.
 
     Numbers become float32, masks uint8, labels the smallest integers that hold them; there is no
-    slope; sform and qform are those of the file that ``space`` comes from. The file is written under
-    a temporary name and moved into place.
+    slope; sform and qform are those of the file that ``space`` comes from.
 
     Raises
     ------
     InputError
-        When the array has another shape than the space, or the folder cannot be written to.
+        When the array has another shape than the space.
     """
-    path = Path(path)
-    with staged(path.parent) as folder:
-        write_into(folder / path.name, array, space)
-    return path
-
-
-def write_into(path: Path, array: np.ndarray, space: Space) -> None:
-    """:func:`write` without the detour over a temporary name."""
     array = np.asarray(array)
     if array.shape[-3:] != tuple(space.shape) or array.ndim not in (3, 4):
         raise InputError(
@@ -316,6 +309,7 @@ def write_into(path: Path, array: np.ndarray, space: Space) -> None:
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine nibabel leaves sform and qform of the header as they are.
     nib.save(kind(array, None, header), path)
+    return path
 
 
 def _stored_type(array: np.ndarray) -> type:

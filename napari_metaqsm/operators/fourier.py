@@ -45,7 +45,7 @@ def frequencies(n: int, spacing: float, *, half: bool, device: torch.device) -> 
     return make(n, d=spacing, dtype=torch.float64, device=device)
 
 
-def fast_shape(shape: Sequence[int], *, real_last: bool = True) -> tuple[int, ...]:
+def fast_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """The smallest shape at least as large whose transform is fast."""
     *others, last = shape
-    return (*(scipy.fft.next_fast_len(n) for n in others), scipy.fft.next_fast_len(last, real=real_last))
+    return (*(scipy.fft.next_fast_len(n) for n in others), scipy.fft.next_fast_len(last, real=True))

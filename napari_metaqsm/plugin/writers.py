@@ -12,7 +12,7 @@ from typing import Any
 from napari.layers import Layer
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.nifti import is_nifti, staged, write_into
+from napari_metaqsm.io.nifti import is_nifti, staged, write
 from napari_metaqsm.io.sidecar import sidecar_path
 from napari_metaqsm.plugin.layers import array_in_file_axes, direction_note, metadata_of, space_of, unit_note
 
@@ -50,7 +50,7 @@ def _write(files: dict[Path, Layer]) -> list[str]:
     written = []
     with staged(folder) as temporary:
         for path, layer in files.items():
-            write_into(temporary / path.name, array_in_file_axes(layer), space_of(layer))
+            write(temporary / path.name, array_in_file_axes(layer), space_of(layer))
             written.append(path)
             content = _description(layer)
             if content:

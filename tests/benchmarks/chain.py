@@ -113,7 +113,7 @@ def mask_score(case: Case, outputs: dict[str, np.ndarray]) -> str:
 
 def map_score(array: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> str:
     """Both maps demeaned in the mask first, as the figures of the other tools were made."""
-    array, truth = (np.where(mask, each - each[mask].mean(), 0) for each in (array, truth))
+    array, truth = (metrics.demeaned(each, mask) for each in (array, truth))
     scores = [metrics.nrmse(array, truth, mask), metrics.hfen(array, truth, mask, inside_only=True)]
     return f"NRMSE {scores[0]:.1f} %, HFEN {scores[1]:.1f} %, XSIM {metrics.xsim(array, truth, mask):.3f}"
 

@@ -259,8 +259,8 @@ def test_nonsense_affines_are_refused(tmp_path, offset, values, forms, message):
 # ------------------------------------------------------------------------------ writing
 def test_nothing_is_left_when_writing_fails(tmp_path):
     _, space = read(make(tmp_path / "x.nii"))
-    with pytest.raises(InputError, match="they must match"):
-        write(tmp_path / "new" / "y.nii.gz", np.ones((2, 2, 2)), space)
+    with pytest.raises(InputError, match="they must match"), staged(tmp_path / "new") as folder:
+        write(folder / "y.nii.gz", np.ones((2, 2, 2)), space)
     assert [p.name for p in tmp_path.iterdir()] == ["x.nii"]
 
     def write_half():
