@@ -308,9 +308,13 @@ def reconstruct(
             name = _free_name(f"susceptibility_{step.method}", maps)
             inside = inputs["mask"].astype(bool)
             where = None if region_name == "none" else inside if region is None else region
-            maps[name], references[name] = reference_map(
-                outputs["susceptibility"], where, inside, region_name
-            )
+            chi = outputs["susceptibility"]
+            try:
+                maps[name], references[name] = reference_map(chi, where, inside, region_name)
+            except InputError as error:  # only the eroded mask tells, and the map is not to be lost for it
+                maps[name], references[name] = reference_map(chi, None, inside)
+                record["warnings"].append(f"{error}; the map was left as the method gave it")
+                notice(record["warnings"][-1])
             record["result"] = name
         else:
             data.update(outputs)

@@ -94,6 +94,20 @@ def test_reference_region_and_none(local_field, mask):
     assert record["voxels"] == mask.sum()
 
 
+def test_a_reference_region_that_erosion_took_away_does_not_cost_the_map(local_field, mask):
+    region = np.zeros(SHAPE, bool)
+    region[3, 3, 2] = True
+    scan = scan_of(local_field=local_field, mask=mask & ~region)
+    with pytest.warns(
+        mq.MetaQSMWarning, match="has no voxel in the map's mask; .* left as the method gave it"
+    ):
+        result = mq.reconstruct(scan, [mq.make_step("inversion", "tkd")], reference=region)
+    plain = mq.invert(local_field, mask & ~region, VOXEL, "tkd", OBLIQUE)
+    np.testing.assert_array_equal(result.maps["susceptibility_tkd"], plain)
+    assert result.record["reference"]["susceptibility_tkd"]["region"] == "none"
+    assert "left as the method gave it" in result.record["warnings"][0]
+
+
 def test_mask_of_the_user_is_used_verbatim(local_field):
     holes = np.zeros(SHAPE, np.float32)
     holes[2:-2, 2:-2, 2:-2] = 0.3
@@ -113,7 +127,7 @@ def test_mask_of_the_user_is_used_verbatim(local_field):
             {"local_field": np.eye(*SHAPE[:2])[..., None] * (np.arange(SHAPE[2]) == 0)},
             "the mask touches nothing",
         ),
-        ({"local_field": np.full(SHAPE, 900.0)}, "reaches 900 ppm"),
+        ({"local_field": np.full(SHAPE, 30.0)}, "the local field reaches 30 ppm; in tissue none does"),
         ({"mask": np.ones((3, 3, 3))}, "must match"),
     ],
 )

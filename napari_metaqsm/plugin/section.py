@@ -39,10 +39,11 @@ _WORDS = {
 
 
 def in_words(text: str) -> str:
-    """A message as the window says it, beginning with a capital."""
+    """A message as the window says it, beginning with a capital, unless with the name of a file."""
     for name, words in _WORDS.items():
         text = text.replace(name, words)
-    return text[:1].upper() + text[1:]
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.strip(":").isalpha() else text
 
 
 class Section(QWidget):
