@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from napari_metaqsm.method import check_parameters, method, parameter
-from napari_metaqsm.operators.dipole import dipole_kernel
 from napari_metaqsm.operators.fourier import multiply_spectrum
-from napari_metaqsm.operators.gradient import gradient_spectrum
 from napari_metaqsm.operators.pad import crop_to, pad_to, padded_shape
+from napari_metaqsm.operators.smooth_inverse import smooth_inverse
 from napari_metaqsm.scan import Geometry
 
 
@@ -52,9 +51,6 @@ def l2(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: L2Para
     vivo (65.1 %; phantom 50.9 %), whose field no susceptibility explains fully.
     """
     grid = geometry.with_shape(padded_shape(geometry.shape, parameters.padding))
-    kernel = dipole_kernel(grid, like=local_field)
-    penalty = gradient_spectrum(grid, like=local_field)
-    denominator = kernel.square().add_(penalty, alpha=parameters.penalty_weight)
-    denominator[0, 0, 0] = 1  # both terms vanish at k = 0, and so does the numerator
-    susceptibility = multiply_spectrum(pad_to(local_field * mask, grid.shape), kernel / denominator)
+    inverse = smooth_inverse(grid, local_field, parameters.penalty_weight)
+    susceptibility = multiply_spectrum(pad_to(local_field * mask, grid.shape), inverse)
     return crop_to(susceptibility, geometry.shape).mul_(mask)

@@ -1,0 +1,114 @@
+"""The U-Net of Meta-QSM and Mesa-QSM."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, interpolate, leaky_relu
+
+from napari_metaqsm.network.conditions import CONDITIONS
+from napari_metaqsm.network.predicted_convolution import Convolution, PredictedConvolution
+
+INPUTS = ("field", "mask", "l2", "magnitude")
+SLOPE = 0.1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is made of; weights fit one architecture alone.
+
+    Parameters
+    ----------
+    inputs : which of ``INPUTS`` are its channels
+    residual : whether it gives the correction of the closed-form map, rather than the map itself
+    conditions : which of ``CONDITIONS`` its weights are predicted from; with none it is a Mesa-QSM
+    width : channels of the finest level, doubled at each coarser one
+    levels : resolutions
+    kernels : of each predicted convolution's basis
+    """
+
+    inputs: tuple[str, ...] = INPUTS
+    residual: bool = True
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    width: int = 16
+    levels: int = 4
+    kernels: int = 8
+
+    @property
+    def stride(self) -> int:
+        """What a side of the volume must be a multiple of."""
+        return 2 ** (self.levels - 1)
+
+    @property
+    def code_length(self) -> int:
+        """Length of the code that the weights are predicted from."""
+        return sum(CONDITIONS[name] for name in self.conditions)
+
+
+class UNet(nn.Module):
+    """Encoder and decoder of two convolutions a level, with skips; no normalisation layers.
+
+    A batch holds one scan, which has one geometry and hence one set of weights.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        widths = [architecture.width * 2**level for level in range(architecture.levels)]
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        channels = len(architecture.inputs)
+        for width in widths:
+            self.encoder.append(self._pair(channels, width))
+            channels = width
+        for width in reversed(widths[:-1]):
+            self.decoder.append(self._pair(channels + width, width))
+            channels = width
+        self.head = self._convolution(channels, 1)
+        with torch.no_grad():  # the first map is nearly the closed-form one
+            for values in self.head.parameters():
+                values.mul_(0.1)
+
+    def _convolution(self, channels_in: int, channels_out: int) -> nn.Module:
+        kind = self.architecture
+        if not kind.conditions:
+            return Convolution(channels_in, channels_out)
+        return PredictedConvolution(channels_in, channels_out, kind.code_length, kind.kernels)
+
+    def _pair(self, channels_in: int, channels_out: int) -> nn.ModuleList:
+        return nn.ModuleList(
+            [self._convolution(channels_in, channels_out), self._convolution(channels_out, channels_out)]
+        )
+
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """Map (1, 1, i, j, k) from channels (1, c, i, j, k), sides multiples of the stride."""
+        skips = []
+        for level, pair in enumerate(self.encoder):
+            if level:
+                skips.append(x)
+                x = avg_pool3d(x, 2)
+            x = _through(pair, x, code)
+        for pair in self.decoder:
+            x = interpolate(x, scale_factor=2, mode="nearest")
+            x = _through(pair, torch.cat([x, skips.pop()], dim=1), code)
+        return self.head(x, code)
+
+    def specialise(self, code: Tensor) -> UNet:
+        """The Mesa-QSM of one scan: the same network with its weights predicted once."""
+        if not self.architecture.conditions:
+            return self
+        with torch.device("meta"):  # its own weights are never drawn
+            plain = UNet(dataclasses.replace(self.architecture, conditions=()))
+        for name, layer in self.named_modules():
+            if isinstance(layer, PredictedConvolution):
+                parent, _, last = name.rpartition(".")
+                setattr(plain.get_submodule(parent), last, layer.specialise(code))
+        return plain.to(code.device)
+
+
+def _through(pair: nn.ModuleList, x: Tensor, code: Tensor | None) -> Tensor:
+    for convolution in pair:
+        x = leaky_relu(convolution(x, code), SLOPE, inplace=True)
+    return x
