@@ -1,0 +1,1 @@
+"""Training: examples made on the fly, losses, and the fit."""
