@@ -45,6 +45,8 @@ class ParameterInfo:
     choices: tuple[str, ...] | None
     unit: str
     help: str
+    slider: tuple[str, str] | None
+    file: str
 
     def check(self, value: Any) -> Any:
         """``value`` in the parameter's own type.
@@ -98,11 +100,20 @@ def parameter(
     choices: tuple[str, ...] | None = None,
     unit: str = "",
     help: str,
+    slider: tuple[str, str] | None = None,
+    file: str = "",
 ) -> Any:
-    """Declare a parameter of a method: a dataclass field with its range, unit and help."""
-    return field(
-        default=default, metadata={"low": low, "high": high, "choices": choices, "unit": unit, "help": help}
-    )
+    """Declare a parameter of a method: a dataclass field with its range, unit and help.
+
+    Parameters
+    ----------
+    slider : what the low and the high end are called; such a number is moved while its map is looked
+        at, and the map follows
+    file : of text that is the path of a file, the pattern of its name ("*.safetensors"); empty text, the
+        default, stands for the file that is shipped
+    """
+    about = {"low": low, "high": high, "choices": choices, "unit": unit, "help": help}
+    return field(default=default, metadata={**about, "slider": slider, "file": file})
 
 
 def parameter_infos(parameters: Any) -> tuple[ParameterInfo, ...]:

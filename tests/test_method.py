@@ -29,6 +29,8 @@ class Some:
     smooth: bool = parameter(False, help="Whether")
     kind: str = parameter("one", choices=("one", "two"), help="Which")
     shift: float = parameter(0.0, high=1.0, help="By")
+    calm: float = parameter(0.0, low=-1, high=1, slider=("sharp", "calm"), help="How")
+    weights: str = parameter("", file="*.safetensors", help="From")
 
     __post_init__ = check_parameters
 
@@ -36,18 +38,20 @@ class Some:
 # ------------------------------------------------------------------------------- parameters
 def test_a_declaration_says_all_that_a_form_needs():
     infos = {info.name: info for info in parameter_infos(Some)}
-    assert list(infos) == ["threshold", "rounds", "smooth", "kind", "shift"]
+    assert list(infos) == ["threshold", "rounds", "smooth", "kind", "shift", "calm", "weights"]
     threshold = infos["threshold"]
     assert (threshold.type, threshold.default, threshold.low, threshold.high) == (float, 0.2, 0.01, 2 / 3)
     assert (threshold.unit, threshold.help) == ("ppm", "Smallest")
     assert infos["kind"].choices == ("one", "two")
+    assert (infos["calm"].slider, infos["calm"].file) == (("sharp", "calm"), "")
+    assert (infos["weights"].slider, infos["weights"].file) == (None, "*.safetensors")
     assert parameter_infos(Some()) == parameter_infos(Some)
 
 
 def test_values_and_their_strings_are_put_into_the_type():
     some = Some(threshold="0.1", rounds="7", smooth="Yes", kind="two", shift=-3)
-    assert dataclasses.astuple(some) == (0.1, 7, True, "two", -3.0)
-    assert [type(v) for v in dataclasses.astuple(some)] == [float, int, bool, str, float]
+    assert dataclasses.astuple(some) == (0.1, 7, True, "two", -3.0, 0.0, "")
+    assert [type(v) for v in dataclasses.astuple(some)] == [float, int, bool, str, float, float, str]
     assert Some(rounds=3.0).rounds == 3
     assert Some(smooth="0").smooth is False
     assert Some(threshold=0.01).threshold == 0.01  # the ends belong to the range
@@ -150,6 +154,10 @@ def test_every_method_can_be_listed(entry):
         assert info.type in (float, int, bool, str)
         assert info.help
         assert not info.help.endswith(".")
+        if info.slider:
+            assert info.type is float
+        if info.file:
+            assert (info.type, info.default) == (str, "")
         if info.type in (float, int):
             assert info.low is not None
             assert info.high is not None
