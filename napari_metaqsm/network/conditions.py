@@ -107,11 +107,12 @@ def measure_level(local_field: Tensor, mask: Tensor, geometry: Geometry) -> Leve
 
 def _faded(mask: Tensor, geometry: Geometry) -> Tensor:
     """1 deep in the mask, falling to 0 at its edge."""
-    width = [2 * max(round(RIM_MM / 2 / size), 0) + 1 for size in geometry.voxel_size_mm]
-    width = [min(w, n - 1 + n % 2) for w, n in zip(width, geometry.shape, strict=True)]
-    share = torch.nn.functional.avg_pool3d(
-        mask[None, None].to(torch.float32), width, stride=1, padding=[w // 2 for w in width]
-    )[0, 0]
+    share = mask[None, None].to(torch.float32)
+    for axis, (n, size) in enumerate(zip(geometry.shape, geometry.voxel_size_mm, strict=True)):
+        reach = min(round(RIM_MM / 2 / size), (n - 1) // 2)
+        width = [2 * reach + 1 if a == axis else 1 for a in range(3)]
+        share = torch.nn.functional.avg_pool3d(share, width, stride=1, padding=[w // 2 for w in width])
+    share = share[0, 0]
     return (2 * share - 1).clamp_(0, 1).mul_(mask)
 
 
