@@ -257,6 +257,7 @@ class Run:
     report: Callable[[float, str], None]
     stopped: Callable[[], bool]
     notices: list[str] = field(default_factory=list)
+    remarks: dict[str, Any] = field(default_factory=dict)
 
 
 _UNWATCHED = Run(report=lambda fraction, label: None, stopped=lambda: False)
@@ -269,7 +270,8 @@ def running(
 ) -> Iterator[Run]:
     """Watch the methods called inside, from the thread that computes.
 
-    Inside another such block, what is not given is the outer one's; notices stay with the inner.
+    Inside another such block, what is not given is the outer one's; notices and remarks stay with the
+    inner.
 
     Parameters
     ----------
@@ -322,3 +324,10 @@ def notice(text: str) -> None:
         warnings.warn(text, MetaQSMWarning, stacklevel=2)
     elif text not in run.notices:
         run.notices.append(text)
+
+
+def remark(name: str, value: Any) -> None:
+    """Put into the record of the step what the method found or decided, as a JSON value."""
+    run = _run.get()
+    if run is not None:
+        run.remarks[name] = value

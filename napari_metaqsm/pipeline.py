@@ -126,6 +126,7 @@ def run_step(
             "inputs": sorted(chosen),
             "stand_ins": {n: text for n, text in entry.takes.items() if n not in chosen},
             **decided,
+            **run.remarks,
             "device": str(used),
             "seconds": round(time.perf_counter() - started, 3),
             "warnings": list(run.notices),

@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "device": {"errors", "method"},
     "operators": {"errors", "scan"},
     "solvers": {"errors", "method"},
-    "network": {*BASE, "operators", "method"},
+    # Weights lie among the bundled files, which io knows where to find.
+    "network": {*BASE, "operators", "method", "io"},
     **dict.fromkeys(STAGES, ENGINE),
     "referencing": ENGINE,
     "checks": {*BASE, "method"},
@@ -35,6 +36,17 @@ ROOMS: dict[str, set[str]] = {
     "io": BASE,
     "pipeline": {*ENGINE, *STAGES, "device", "checks", "provenance", "referencing"},
     "training": {*ENGINE, "simulation", "evaluation"},
+    # It runs methods as users do (pipeline), on scans made as training makes them and on those in files.
+    "benchmark": {
+        *ENGINE,
+        "pipeline",
+        "device",
+        "provenance",
+        "simulation",
+        "training",
+        "evaluation",
+        "io",
+    },
     "cohort": {"pipeline", "io", "evaluation", "errors"},
 }
 ANYTHING = {"cli", "plugin"}

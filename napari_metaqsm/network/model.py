@@ -42,7 +42,8 @@ def prepare(
     Notes
     -----
     The field is divided by its mean absolute value in the mask, and the output multiplied by it: the map
-    of a field twice as strong is twice as strong. A missing magnitude is zero everywhere.
+    of a field twice as strong is twice as strong, and that of none is zero. A missing magnitude is zero
+    everywhere.
     """
     field = local_field * mask
     size = field.abs().sum() / mask.sum()
@@ -56,7 +57,7 @@ def prepare(
         "magnitude": torch.zeros_like(field) if magnitude is None else _levelled(magnitude, mask),
     }
     channels = torch.stack([made[name] for name in architecture.inputs])[None]
-    return Prepared(channels, start if architecture.residual else torch.zeros_like(start), GAIN * unit)
+    return Prepared(channels, start if architecture.residual else torch.zeros_like(start), GAIN * size)
 
 
 def _levelled(magnitude: Tensor, mask: Tensor) -> Tensor:
