@@ -17,6 +17,8 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.scan import Triple
 from napari_metaqsm.simulation.anatomy import OUTSIDE_BRAIN
 
+# Label that takes the place of higher numbers, all outside the brain.
+SOFT = 127
 # Fluid in sulci up to twice as wide belongs to the brain.
 SULCUS_MM = 4.0
 
@@ -68,7 +70,8 @@ def load_sources(
     device = torch.device(device)
     heads = []
     for path in [] if labels is None else _chosen(Path(labels), numbers):
-        values, size = _read(path, np.uint8)
+        values, size = _read(path, np.int32)
+        values = np.where(values > 255, SOFT, values).astype(np.uint8)
         tensor = torch.from_numpy(values).to(device)
         heads.append(Head(tensor, _brain(tensor, size), size))
     read = [_read(Path(path), np.float32) for path in maps]
@@ -107,7 +110,7 @@ def _brain(labels: Tensor, size_mm: Triple) -> Tensor:
     table[list(OUTSIDE_BRAIN)] = False
     brain = table[labels.long()]
     closed = _widened(~_widened(brain, size_mm), size_mm).logical_not_()
-    head = torch.tensor([0, 127, 129], device=labels.device)
+    head = torch.tensor([0, SOFT, 129], device=labels.device)
     return brain | (closed & ~torch.isin(labels, head.to(labels)))
 
 

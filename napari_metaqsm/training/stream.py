@@ -1,0 +1,78 @@
+"""The examples of a training run: which one comes at which step, and as what the network sees it.
+
+The example of a step depends on the run's seed and on its place alone, so that a run that was resumed
+goes on with the examples that it would have had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from napari_metaqsm.network.conditions import Level, encode, measure_level
+from napari_metaqsm.network.model import Prepared, prepare
+from napari_metaqsm.network.unet import Architecture
+from napari_metaqsm.training.examples import Example, Recipe, Subject, acquire, make_subject
+from napari_metaqsm.training.sources import Sources
+
+
+class Sample(NamedTuple):
+    """One example as the network sees it."""
+
+    prepared: Prepared
+    code: Tensor
+    example: Example
+
+
+def make_sample(example: Example, architecture: Architecture) -> Sample:
+    """Channels and code of an example, its level measured as it is of a scan in use."""
+    local_field, mask, magnitude, _, geometry = example
+    level = Level(0.0, 0.0)
+    if "level" in architecture.conditions:
+        level = measure_level(local_field, mask, geometry)
+    code = encode(geometry, level, architecture.conditions).to(local_field.device, non_blocking=True)
+    return Sample(prepare(local_field, mask, geometry, magnitude, architecture), code, example)
+
+
+def generator_for(device: torch.device, *place: object) -> torch.Generator:
+    """A generator on ``device`` seeded by all of ``place`` together."""
+    digest = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+class Stream:
+    """Examples by step and slot, the place within the step.
+
+    Each slot has a subject of its own, so that the examples of one step differ in geometry. Subjects
+    are exchanged after ``acquisitions`` steps, not all at the same step.
+
+    Parameters
+    ----------
+    seed, rank : of the run, and of the process among those that train together
+    slots : examples of one step
+    acquisitions : made of one subject before the next is made
+    """
+
+    def __init__(
+        self, sources: Sources, recipe: Recipe, seed: int, rank: int, slots: int, acquisitions: int
+    ) -> None:
+        self.sources, self.recipe = sources, recipe
+        self.seed, self.rank = seed, rank
+        self.slots, self.acquisitions = slots, acquisitions
+        self._subjects: dict[int, tuple[int, Subject]] = {}
+
+    def example(self, step: int, slot: int) -> Example:
+        """The example in ``slot`` of ``step``."""
+        turn, acquisition = divmod(step + slot * self.acquisitions // self.slots, self.acquisitions)
+        if self._subjects.get(slot, (None,))[0] != turn:
+            self._subjects.pop(slot, None)  # its memory is free before the next one is made
+            generator = self._generator("subject", slot, turn)
+            self._subjects[slot] = turn, make_subject(self.sources, self.recipe, generator)
+        generator = self._generator("acquisition", slot, turn, acquisition)
+        return acquire(self._subjects[slot][1], self.recipe, generator)
+
+    def _generator(self, *place: object) -> torch.Generator:
+        return generator_for(self.sources.device, self.seed, self.rank, *place)
