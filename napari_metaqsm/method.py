@@ -138,7 +138,8 @@ class Method:
 
     ``needs`` are the data it cannot run without, ``takes`` those it can use, each with the
     documented stand-in that it falls back to (and that the record then names); ``settings`` are those
-    of geometry, acquisition and parameters that it asks for.
+    of geometry, acquisition and parameters that it asks for. ``check`` refuses beforehand a geometry and
+    parameters that do not go together.
     """
 
     stage: str
@@ -150,6 +151,7 @@ class Method:
     needs: tuple[str, ...]
     takes: Mapping[str, str]
     settings: tuple[str, ...]
+    check: Callable[[Any, Any], object] | None
 
     @property
     def summary(self) -> str:
@@ -181,13 +183,19 @@ _SETTINGS = ("geometry", "acquisition", "parameters")
 
 
 def method(
-    stage: str, *, title: str, reference: str, stand_ins: Mapping[str, str] | None = None
+    stage: str,
+    *,
+    title: str,
+    reference: str,
+    stand_ins: Mapping[str, str] | None = None,
+    check: Callable[[Any, Any], object] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as a method of ``stage`` under its own name.
 
     The function asks for its inputs by argument name (``local_field``, ``mask``, ``magnitude``, …,
     besides ``geometry``, ``acquisition`` and ``parameters``). An argument with a default of None is
-    optional; ``stand_ins`` says in a few words what is used in its place.
+    optional; ``stand_ins`` says in a few words what is used in its place. ``check`` takes geometry and
+    parameters and raises ``InputError`` where the method would, so that a chain is refused before it runs.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,6 +214,7 @@ def method(
             needs=tuple(a.name for a in data if a.name not in optional),
             takes=dict(stand_ins or {}),
             settings=tuple(name for name in arguments if name in _SETTINGS),
+            check=check,
         )
         if stage not in STAGES:
             raise TypeError(f"{function.__name__}: stage is {stage!r}; it must be one of {', '.join(STAGES)}")

@@ -238,8 +238,8 @@ def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
     Raises
     ------
     InputError
-        When a step's input is neither in the scan nor made before it, or the scan has already what
-        a step would make.
+        When a step's input is neither in the scan nor made before it, the scan has already what a step
+        would make, or a step says that it cannot work on such a scan.
     """
     if not chain:
         raise InputError("the chain is empty; name at least one method")
@@ -262,6 +262,8 @@ def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
         missing = [checks.spoken(n) for n in step.entry.needs if n not in known]
         if missing:
             raise InputError(f"{step.entry.title} needs the {' and the '.join(missing)}, which is not there")
+        if step.entry.check is not None:
+            step.entry.check(scan.geometry, step.parameters)
         if step.stage != "inversion":
             known.update(STAGES[step.stage])
         if step.stage == "field":

@@ -65,7 +65,7 @@ class PredictedConvolution(nn.Module):
     def specialise(self, code: Tensor) -> Convolution:
         """The plain convolution for one scan."""
         weight, bias = self.predict(code)
-        plain = Convolution(weight.shape[1], weight.shape[0])
-        plain.weight.copy_(weight)
-        plain.bias.copy_(bias)
-        return plain.to(weight)
+        with torch.device("meta"):  # its own weights are never drawn
+            plain = Convolution(weight.shape[1], weight.shape[0])
+        plain.weight, plain.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return plain
