@@ -1,4 +1,4 @@
-"""The command line: ``metaqsm demo``, ``run`` and ``methods``.
+"""The command line: ``metaqsm demo``, ``run``, ``methods`` and ``evaluate``.
 
 Exit codes: 0 done, 2 bad input (one line on standard error says what and what to do), 1 failed.
 """
@@ -189,6 +189,54 @@ def _range(info: ParameterInfo) -> str:
         return f" ({', '.join(info.choices)})"
     ends = [f"{word} {end:g}" for word, end in (("from", info.low), ("to", info.high)) if end is not None]
     return f" ({' '.join(ends)})" if ends else ""
+
+
+@app.command()
+def evaluate(
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Inversion methods with commas between them, each with its own values where they are "
+            "not the defaults: tkd,tkd:threshold=0.15 [all]."
+        ),
+    ] = None,
+    volumes: Annotated[int, typer.Option(help="Synthetic scans of each kind; 0 leaves them out.")] = 100,
+    shape: Annotated[str, typer.Option(help="Voxels of a synthetic scan.")] = "256,256,64",
+    seed: Annotated[int, typer.Option(help="Of the synthetic scans.", min=0)] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of label maps, of which numbers 19 and 20 are used.")
+    ] = None,
+    qsm2016: Annotated[Path | None, typer.Option(help="Folder of the challenge of 2016.")] = None,
+    case: Annotated[Path | None, typer.Option(help="Folder of the benchmark case.")] = None,
+    mesa: Annotated[
+        str | None, typer.Option(help="Methods of one voxel size each, likewise [those shipped].")
+    ] = None,
+    device: DeviceOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and the record.")] = Path(
+        "metaqsm-evaluation"
+    ),
+    quiet: QuietOption = False,
+) -> None:
+    """What each inversion method reaches where the truth is known, in tables."""
+    from napari_metaqsm.benchmark.plan import plan
+    from napari_metaqsm.benchmark.report import evaluate as evaluate_parts
+
+    voxels = [int(n) for n in _numbers("--shape", shape) or ()]
+    parts = plan(
+        methods,
+        volumes=volumes,
+        shape=voxels,
+        seed=seed,
+        labels=labels,
+        qsm2016=qsm2016,
+        case=case,
+        mesa=mesa,
+    )
+    with _progress(quiet):
+        files = evaluate_parts(parts, out, seed, device, say=(lambda text: None) if quiet else print)
+    if not quiet:
+        for file in files:
+            print(file)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What each inversion method reaches on scans whose susceptibility is known."""
