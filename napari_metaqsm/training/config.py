@@ -87,7 +87,9 @@ class Optimisation:
         0.999, low=0, high=0.999999, help="Of the moving average of the weights, which is what is kept"
     )
     precision: str = parameter(
-        "auto", choices=("auto", "bf16", "float32"), help="Of convolutions; auto: bf16 where it is fast"
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+        help="Of convolutions; auto is bfloat16 where the hardware computes it",
     )
     initial_weights: str = parameter("", help="Weights of the same architecture to start from")
 
@@ -103,7 +105,11 @@ class Run:
         0, low=0, high=1024, help="Devices of each machine; 0 takes every GPU, or one CPU"
     )
     checkpoint_minutes: float = parameter(
-        10.0, low=0.01, high=1e4, unit="min", help="Between validations, each with checkpoint and weights"
+        10.0,
+        low=0,
+        high=1e4,
+        unit="min",
+        help="Between validations, each with checkpoint and weights; 0 after every step",
     )
     log_every: int = parameter(20, low=1, high=10**6, help="Steps between lines of the log")
     pieces: str = parameter(

@@ -78,18 +78,28 @@ def load_sources(
     return Sources(tuple(heads), tuple(Map(torch.from_numpy(v).to(device), size) for v, size in read))
 
 
-def _chosen(folder: Path, numbers: Sequence[int] | None) -> list[Path]:
+def numbered_maps(folder: Path) -> dict[int, Path]:
+    """The label maps in a folder by the last number in their names, in that order.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
     there = {
         int(re.findall(r"\d+", p.name)[-1]): p for p in folder.glob("*.nii*") if re.search(r"\d", p.stem)
     }
     if not there:
         raise InputError(f"labels is {folder}; it must be a folder of numbered label maps (NIfTI)")
+    return dict(sorted(there.items()))
+
+
+def _chosen(folder: Path, numbers: Sequence[int] | None) -> list[Path]:
+    there = numbered_maps(folder)
     missing = sorted(set(numbers or ()) - set(there))
     if missing:
-        raise InputError(
-            f"{folder} has no label map {missing[0]}; it has {', '.join(map(str, sorted(there)))}"
-        )
-    return [there[n] for n in (sorted(there) if numbers is None else numbers)]
+        raise InputError(f"{folder} has no label map {missing[0]}; it has {', '.join(map(str, there))}")
+    return list(there.values()) if numbers is None else [there[n] for n in numbers]
 
 
 def _read(path: Path, kind: type) -> tuple[np.ndarray, Triple]:

@@ -51,15 +51,23 @@ class Stream:
 
     Parameters
     ----------
+    device : on which the sources lie and the examples are made
     seed, rank : of the run, and of the process among those that train together
     slots : examples of one step
     acquisitions : made of one subject before the next is made
     """
 
     def __init__(
-        self, sources: Sources, recipe: Recipe, seed: int, rank: int, slots: int, acquisitions: int
+        self,
+        sources: Sources,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        rank: int,
+        slots: int,
+        acquisitions: int,
     ) -> None:
-        self.sources, self.recipe = sources, recipe
+        self.sources, self.recipe, self.device = sources, recipe, device
         self.seed, self.rank = seed, rank
         self.slots, self.acquisitions = slots, acquisitions
         self._subjects: dict[int, tuple[int, Subject]] = {}
@@ -75,4 +83,4 @@ class Stream:
         return acquire(self._subjects[slot][1], self.recipe, generator)
 
     def _generator(self, *place: object) -> torch.Generator:
-        return generator_for(self.sources.device, self.seed, self.rank, *place)
+        return generator_for(self.device, self.seed, self.rank, *place)

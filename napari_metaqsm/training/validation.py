@@ -29,7 +29,7 @@ class Validation:
 
     Parameters
     ----------
-    sources : of the held-out heads
+    sources : of the held-out heads, on ``device``
     voxels_mm : sizes at which each is scanned
     """
 
@@ -38,6 +38,7 @@ class Validation:
         sources: Sources,
         recipe: Recipe,
         architecture: Architecture,
+        device: torch.device,
         voxels_mm: tuple[Triple, ...],
         seed: int,
     ) -> None:
@@ -49,7 +50,7 @@ class Validation:
             self.samples[name] = []
             for head, source in enumerate(apart or [sources]):
                 for scan in range(SCANS):
-                    generator = generator_for(sources.device, seed, "validation", name, head, scan)
+                    generator = generator_for(device, seed, "validation", name, head, scan)
                     subject = make_subject(source, recipe, generator, geometry)
                     example = acquire(subject, recipe, generator)
                     self.samples[name].append(make_sample(example, architecture))
