@@ -11,6 +11,8 @@ import torch
 
 from napari_metaqsm.errors import Cancelled
 from napari_metaqsm.method import STAGES, methods, running
+from napari_metaqsm.network.checkpoint import write_weights
+from napari_metaqsm.network.unet import Architecture, UNet
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.pipeline import make_step, run_step
 from napari_metaqsm.scan import Acquisition, Geometry
@@ -28,6 +30,23 @@ NEEDS_A_HEAD = {"brain"}
 METHODS = [entry for entry in methods() if entry.name not in NEEDS_A_HEAD]
 LINEAR = [entry for entry in METHODS if entry.stage in ("background", "inversion")]
 ON_FIELDS = [entry for entry in METHODS if "mask" in (*entry.needs, *entry.takes)]
+
+
+@pytest.fixture(scope="module")
+def mesa_weights(tmp_path_factory):
+    """Weights, never trained, of a small fixed-resolution network for voxels as in ``GEOMETRY``."""
+    path = tmp_path_factory.mktemp("weights") / "mesaqsm_toy.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = UNet(Architecture(conditions=(), width=4, levels=3))
+    write_weights(path, network, {"voxel_size_mm": GEOMETRY.voxel_size_mm, "tilt_degrees": 15.0})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def ship_them(mesa_weights, monkeypatch):
+    """Those shipped refuse the toy's voxels, as they must."""
+    monkeypatch.setattr("napari_metaqsm.inversion.mesaqsm.shipped_weights", lambda pattern: [mesa_weights])
 
 
 def named(entry) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 import scipy.fft
 import torch
 
+from napari_metaqsm.errors import InputError
 from napari_metaqsm.evaluation import metrics
 from napari_metaqsm.method import methods
 from napari_metaqsm.pipeline import make_step, run_step
@@ -172,7 +173,11 @@ def main() -> None:
         def compute(step=step, inputs=inputs) -> dict[str, np.ndarray]:
             return run_step(step, inputs, case.geometry, acquisition).outputs
 
-        compute()  # kernels are cached and loops compiled, as in a second scan
+        try:
+            compute()  # kernels are cached and loops compiled, as in a second scan
+        except InputError as error:  # Mesa-QSM takes no voxels but those it was trained for
+            print(f"| {entry.name} | | | | {error} | |")
+            continue
         volumes = peak_volumes(compute, case.geometry.shape)
         # The pair is timed anew beside each run, for a machine's speed drifts.
         runs = [(*timed(compute), pair.seconds()) for _ in range(options.repeat)]
