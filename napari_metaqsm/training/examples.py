@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from napari_metaqsm.network.conditions import ACROSS_MM, ALONG_MM, TILT_DEGREES
+from napari_metaqsm.network.conditions import ACROSS_MM, ALONG_MM, TILT_DEGREES, turned
 from napari_metaqsm.operators.dipole import dipole_kernel
 from napari_metaqsm.operators.fourier import fast_shape, frequencies, irfftn, rfftn
 from napari_metaqsm.operators.morphology import eroded
@@ -119,7 +119,7 @@ def random_geometry(recipe: Recipe, draw: Draw) -> Geometry:
     tilt = math.radians(0 if draw.chance(0.4) else draw.uniform(0, recipe.tilt_degrees))
     around = draw.uniform(0, math.pi / 2)
     b0 = (math.sin(tilt) * math.cos(around), math.sin(tilt) * math.sin(around), math.cos(tilt))
-    return Geometry(recipe.shape, size, b0)
+    return turned(Geometry(recipe.shape, size, b0))[1]
 
 
 # ----------------------------------------------------------------------------------- anatomy
@@ -224,7 +224,7 @@ def _anatomy(sources: Sources, recipe: Recipe, draw: Draw, geometry: Geometry, f
         labels = source.labels[box].long()
         channels = torch.cat([table[:, labels], inside[box][None].float()])
     else:
-        chi = source.susceptibility[box] * draw.uniform(0.5, 1.5)
+        chi = _other_contrast(source.susceptibility[box], draw)
         channels = torch.stack([chi, chi * 0 + 1, chi, chi * 0 + 1, (chi < 0).float(), inside[box].float()])
     sampled = grid_sample(channels[None], places[None], align_corners=True)[0]
     chi, signal, shift, solid, white, brain = sampled
@@ -236,6 +236,12 @@ def _anatomy(sources: Sources, recipe: Recipe, draw: Draw, geometry: Geometry, f
             source.labels[box][None, None].float(), places[None], mode="nearest", align_corners=True
         )[0, 0].to(torch.uint8)
     return _Anatomy(chi * brain, signal * brain, shift * brain, solid * brain, white * brain, brain, regions)
+
+
+def _other_contrast(chi: Tensor, draw: Draw) -> Tensor:
+    """A map stronger or weaker, and its strong values more or less so than its weak ones."""
+    bent = chi.sign() * 0.1 * (chi.abs() / 0.1) ** draw.uniform(0.8, 1.25)
+    return draw.uniform(0.6, 1.6) * bent
 
 
 def _tissue_table(recipe: Recipe, draw: Draw) -> Tensor:
