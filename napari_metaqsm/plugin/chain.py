@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import napari
 import torch
+from napari.layers import Layer
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
@@ -25,7 +26,8 @@ from qtpy.QtWidgets import (
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.pipeline import StepResult
 from napari_metaqsm.plugin.compare_section import CompareSection
-from napari_metaqsm.plugin.forms import narrow
+from napari_metaqsm.plugin.editors import narrow
+from napari_metaqsm.plugin.forms import MethodForm
 from napari_metaqsm.plugin.jobs import Job, show_results
 from napari_metaqsm.plugin.layer_choice import LayerChoice
 from napari_metaqsm.plugin.scan_section import ScanSection
@@ -69,6 +71,7 @@ class SusceptibilityMapping(QWidget):
             step.run_requested.connect(lambda step=step: self.run([step]))
             step.given.connect(lambda quantity, layer, step=step: self._hand_down(step, {quantity: layer}))
             step.changed.connect(self._update_buttons)
+        self.inversion.moved.connect(self._follow)
         for name in _LAYER_EVENTS:
             getattr(self.viewer.layers.events, name).connect(self._on_layers)
         self.viewer.events.theme.connect(self._on_theme)
@@ -79,6 +82,11 @@ class SusceptibilityMapping(QWidget):
     def is_running(self) -> bool:
         """Whether a step is being computed."""
         return self._running is not None
+
+    @property
+    def is_following(self) -> bool:
+        """Whether nothing runs but a map that follows its slider."""
+        return self._running is not None and self._running[1].target is not None and not self._waiting
 
     def run_all(self) -> None:
         """Run every step whose inputs are there or will be made by the steps before it."""
@@ -108,12 +116,16 @@ class SusceptibilityMapping(QWidget):
 
     def run(self, steps: Sequence[StepSection]) -> None:
         """Run these steps one after the other; the first error ends the run."""
-        if self.is_running:
+        if self.is_running and not self.is_following:
             return
-        self._waiting, self._going_well = list(steps), True
+        if self.is_following:  # what is asked for comes first
+            self._running[2].quit()
+        self._waiting, self._jobs, self._going_well = list(steps), [], True
         for step in steps:
             step.begin()
-        self._next()
+        if not self.is_running:
+            self._next()
+        self._update_buttons()
 
     def cancel(self) -> None:
         """Stop what is running, at its next step; what is done stays."""
@@ -121,6 +133,24 @@ class SusceptibilityMapping(QWidget):
         if self._running is not None:
             self._running[2].quit()
             self.progress_label.setText("Stopping …")
+
+    def _follow(self, form: MethodForm) -> None:
+        """Compute a map again whose slider was moved; of one map the newest value wins."""
+        if self._released or (self.is_running and not self.is_following):
+            return
+        try:
+            job = self.inversion.following_job(form, self.device.currentData())
+        except InputError as error:
+            self.inversion.fail(str(error))
+            return
+        if job is None:
+            return
+        self._jobs = [other for other in self._jobs if other.target != job.target] + [job]
+        if not self.is_running:
+            self._section, self._going_well = self.inversion, True
+            self._next()
+        elif self._running[1].target == job.target and self.inversion.is_slow(job):
+            self._running[2].quit()
 
     def _next(self) -> None:
         while not self._jobs and self._waiting:
@@ -145,8 +175,6 @@ class SusceptibilityMapping(QWidget):
             self._on_progress(0.0, "starting")
         self._update_buttons()
         if not self.is_running:
-            if self._going_well and self._section is self.inversion:
-                self._scroll.ensureWidgetVisible(self.compare)
             self.ended.emit(self._going_well)
 
     def _stop_at(self, step: StepSection, text: str, details: str = "") -> None:
@@ -163,6 +191,8 @@ class SusceptibilityMapping(QWidget):
         if worker.abort_requested:
             return
         step.show_progress(job, fraction)
+        if self.is_following:
+            return
         self.progress.setValue(round(1000 * fraction))
         self.progress_label.setText(text if text == job.title else f"{job.title}: {text}")
 
@@ -170,15 +200,30 @@ class SusceptibilityMapping(QWidget):
         if self._released or result is None:
             return
         step, job, _ = self._running
+        if job.target is not None:
+            self._replace(step, job, result)
+            return
         with self.compare.aside():
             layers = show_results(self.viewer, job, result)
-            step.finish(result, layers)
+            step.finish(job, result, layers)
             if "susceptibility" in layers:
-                try:
-                    self.compare.add(layers["susceptibility"])
-                except InputError as error:
-                    self.compare.fail(str(error))
+                self._refer(self.compare.add, layers["susceptibility"])
         self._hand_down(step, layers)
+
+    def _replace(self, step: StepSection, job: Job, result: StepResult) -> None:
+        """Put a map that followed its slider where it was, unless it was deleted meanwhile."""
+        if job.target not in self.viewer.layers:
+            step.refresh()
+            return
+        layers = show_results(self.viewer, job, result)
+        step.finish(job, result, layers)
+        self._refer(self.compare.renew, job.target)
+
+    def _refer(self, refer: Callable[[Layer], None], layer: Layer) -> None:
+        try:
+            refer(layer)
+        except InputError as error:
+            self.compare.fail(str(error))
 
     def _on_errored(self, error: Exception) -> None:
         if self._released:
@@ -187,11 +232,13 @@ class SusceptibilityMapping(QWidget):
         self._stop_at(step, _plain_words(error), "".join(traceback.format_exception(error)))
 
     def _on_finished(self) -> None:
-        _, job, worker = self._running
+        step, job, worker = self._running
         self._running = None
         if self._released:
             return
-        if worker.abort_requested:
+        if worker.abort_requested and (self._jobs or self._waiting):
+            pass  # a newer value, or what was asked for meanwhile, is next
+        elif worker.abort_requested:
             for each in self.steps:
                 if each.state is each.state.RUNNING:
                     each.refresh()
@@ -199,6 +246,8 @@ class SusceptibilityMapping(QWidget):
         else:
             self.progress_label.clear()
         self._next()
+        if not self.is_running and self._going_well and step is self.inversion and job.target is None:
+            self._scroll.ensureWidgetVisible(self.compare)
 
     def _hand_down(self, step: StepSection, layers: dict[str, Any]) -> None:
         """Choose what a step made in the sections below it."""
@@ -306,9 +355,10 @@ class SusceptibilityMapping(QWidget):
         return QSize(385, 640)
 
     def _update_buttons(self) -> None:
-        running = self.is_running
+        running = self.is_running and not self.is_following
         self.run_button.setEnabled(not running)
-        self.cancel_button.setEnabled(running)
+        self.cancel_button.setEnabled(self.is_running)
+        self.inversion.hold(running)
         self.progress.setVisible(running)
         for step in self.steps:
             step.run_button.setEnabled(not running and step.can_run())

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.compare import DEFAULT_WINDOW_PPM, PLANES, Comparison, compare
-from napari_metaqsm.plugin.forms import NumberBox, keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.editors import NumberBox, keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import MASKS, fits
 from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.section import Section, State
@@ -93,6 +93,11 @@ class CompareSection(Section):
         self.maps.blockSignals(False)
         self.refresh()
         self._set_reference([layer])
+
+    def renew(self, layer: Image) -> None:
+        """A map has just got other values: give it the reference that is chosen."""
+        self._set_reference([layer])
+        self.reset()
 
     def reset(self, event: Any = None) -> None:
         """Read the viewer's layers anew; what is checked stays checked."""

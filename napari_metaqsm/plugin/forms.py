@@ -1,26 +1,18 @@
-"""Forms made from what methods declare of their parameters; no method is named here.
-
-The editors are magicgui's, but for real numbers: its spin box has a fixed number of decimals, and a
-tolerance of 1e-6 beside a radius of 6 needs one that has not.
-"""
+"""Forms made from what methods declare of their parameters; no method is named here."""
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import create_widget
-from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
-from qtpy.QtGui import QValidator
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -28,100 +20,23 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.method import Method, ParameterInfo, methods, parameter_infos
 from napari_metaqsm.pipeline import Step
-
-_LARGEST_INT = 2**31 - 1
-_LARGEST_FLOAT = 1e12
-
-
-class NumberBox(QDoubleSpinBox):
-    """A spin box that shows 1e-06 as such and steps by a tenth of the value's own size."""
-
-    def __init__(self, low: float | None, high: float | None, default: float) -> None:
-        super().__init__()
-        self._low = -_LARGEST_FLOAT if low is None else low
-        self._high = _LARGEST_FLOAT if high is None else high
-        self._default = default
-        self.setLocale(QLocale.c())
-        self.setDecimals(12)
-        self.setRange(self._low, self._high)
-        self.setKeyboardTracking(False)
-        narrow(self)
-
-    def number(self) -> float:
-        """The value. Qt rounds to its decimals, so ends and default (2/3) are taken as declared."""
-        if math.isclose(self.value(), self._default, rel_tol=1e-9, abs_tol=1e-12):
-            return self._default
-        return min(max(self.value(), self._low), self._high)
-
-    def textFromValue(self, value: float) -> str:
-        """The shortest text of six digits."""
-        return f"{value:.6g}"
-
-    def valueFromText(self, text: str) -> float:
-        """The number in ``text``, its unit left out."""
-        return float(self._bare(text))
-
-    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
-        """Anything that is, or may become, a number in range."""
-        try:
-            inside = self._low <= float(self._bare(text)) <= self._high
-        except ValueError:
-            typing = set(self._bare(text)) <= set("0123456789.+-eE")
-            state = QValidator.State.Intermediate if typing else QValidator.State.Invalid
-            return state, text, position
-        return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
-
-    def stepBy(self, steps: int) -> None:
-        """One step changes the second digit."""
-        size = 10.0 ** math.floor(math.log10(abs(self.value()) or abs(self._default) or 1.0))
-        self.setValue(self.value() + steps * size / 10)
-
-    def _bare(self, text: str) -> str:
-        return text.removesuffix(self.suffix()).strip()
-
-
-class NumberEditor:
-    """A :class:`NumberBox` with the face of magicgui's editors: ``native``, ``value``, ``changed``."""
-
-    def __init__(self, info: ParameterInfo) -> None:
-        self.native = NumberBox(info.low, info.high, info.default)
-        self.native.setValue(info.default)
-        if info.unit:
-            self.native.setSuffix(f" {info.unit}")
-        self.changed = self.native.valueChanged
-
-    @property
-    def value(self) -> float:
-        """The number."""
-        return self.native.number()
-
-    @value.setter
-    def value(self, value: float) -> None:
-        self.native.setValue(value)
-
-
-def _editor(info: ParameterInfo) -> Any:
-    if info.type is float:
-        return NumberEditor(info)
-    if info.choices is not None:
-        return create_widget(value=info.default, options={"choices": info.choices})
-    if info.type is int:
-        low = -_LARGEST_INT if info.low is None else math.ceil(info.low)
-        high = _LARGEST_INT if info.high is None else math.floor(info.high)
-        return create_widget(value=info.default, annotation=int, options={"min": low, "max": high})
-    if info.type is bool:
-        return create_widget(value=info.default, annotation=bool)
-    raise TypeError(f"{info.name} is a {info.type.__name__}; the form knows bool, choices, int and float")
+from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, make_editor, narrow
 
 
 class ParameterForm(QWidget):
-    """One editor for each parameter of a parameter class."""
+    """One editor for each parameter of a parameter class.
+
+    ``changed`` says that any value is another one; after it, ``moved`` says that it was a slider's.
+    """
 
     changed = Signal()
+    moved = Signal()
 
     def __init__(self, parameters: type) -> None:
         super().__init__()
         self._infos = parameter_infos(parameters)
+        self.sliders = tuple(info.name for info in self._infos if info.slider)
+        self._held = False
         self._editors = {info.name: self._editor(info) for info in self._infos}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -159,20 +74,30 @@ class ParameterForm(QWidget):
         values = self.values()
         return {i.name: values[i.name] for i in self._infos if values[i.name] != i.default}
 
+    def hold(self, held: bool) -> None:
+        """Whether the sliders stand still: while other work runs, no map could follow them."""
+        if self.sliders:
+            self._held = held
+            for name in self.sliders:
+                self._editors[name].native.setEnabled(not held)
+            self._update_reset()
+
     def _update_reset(self) -> None:
-        self._reset.setEnabled(bool(self.changes()))
+        self._reset.setEnabled(bool(self.changes()) and not self._held)
 
     def _editor(self, info: ParameterInfo) -> Any:
-        editor = _editor(info)
+        editor = make_editor(info)
         native = editor.native
         if isinstance(native, QAbstractSpinBox):
             native.setKeyboardTracking(False)
         if not isinstance(native, QCheckBox):
             narrow(native)
         native.setToolTip(tooltip(info))
-        native.setAccessibleName(spoken_name(info))
+        (native.focusProxy() or native).setAccessibleName(spoken_name(info))
         keep_wheel_for_scrolling(native)
         editor.changed.connect(lambda *value: self.changed.emit())
+        if info.slider:
+            editor.changed.connect(lambda *value: self.moved.emit())
         return editor
 
 
@@ -209,7 +134,7 @@ class MethodForm(QWidget):
         """The method and whatever is not at its default, to tell results apart: "TKD threshold 0.1"."""
         changes = self.form.changes()
         settings = (
-            f"{_spoken(info)} {_text(changes[info.name])} {info.unit}".strip()
+            f"{_spoken(info)} {_short(info, changes[info.name])} {info.unit}".strip()
             for info in parameter_infos(self.method.parameters)
             if info.name in changes
         )
@@ -311,31 +236,18 @@ def _spoken(info: ParameterInfo) -> str:
 def tooltip(info: ParameterInfo) -> str:
     """Help, range and default in one text."""
     unit = f" {info.unit}" if info.unit else ""
-    low = "" if info.low is None else f"from {info.low:g}{unit} "
-    high = "" if info.high is None else f"to {info.high:g}{unit}"
+    ends = [f" ({word})" for word in info.slider or ()] or ["", ""]
+    low = "" if info.low is None else f"from {info.low:g}{unit}{ends[0]} "
+    high = "" if info.high is None else f"to {info.high:g}{unit}{ends[1]}"
     limits = (low + high).strip()
-    lines = (info.help, limits[:1].upper() + limits[1:], f"Default: {_text(info.default)}{unit}")
+    default = "the file that is shipped" if info.file else f"{_text(info.default)}{unit}"
+    follows = "The map follows; to keep one, duplicate its layer" if info.slider else ""
+    lines = (info.help, limits[:1].upper() + limits[1:], f"Default: {default}", follows)
     return "\n".join(line for line in lines if line)
 
 
-def narrow(editor: QWidget) -> None:
-    """Let an editor be as narrow as the dock asks: Qt would make room for its longest entry."""
-    editor.setMinimumWidth(60)
-    editor.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-
-
-def keep_wheel_for_scrolling(editor: QWidget) -> None:
-    """Turning the wheel over an editor scrolls the dock, unless the editor was clicked."""
-    editor.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    editor.installEventFilter(_WheelFilter(editor))
-
-
-class _WheelFilter(QObject):
-    def eventFilter(self, editor: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Wheel and not editor.hasFocus():
-            event.ignore()
-            return True
-        return False
+def _short(info: ParameterInfo, value: Any) -> str:
+    return Path(value).stem if info.file else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -42,10 +42,12 @@ class Origin:
 class Job:
     """One computation, with everything it needs taken out of the viewer.
 
-    ``like`` is the layer whose place the results take; ``settings`` tells results of one stage apart.
+    ``like`` is the layer whose place the results take; ``settings`` tells results of one stage apart;
+    ``target`` is an earlier result of the same inputs that this one replaces, where it follows a slider.
     """
 
     stage: str
+    method: str
     title: str
     settings: str
     like: Layer
@@ -54,6 +56,7 @@ class Job:
     data: Mapping[str, np.ndarray]
     origins: Mapping[str, Origin]
     compute: Callable[[Job], StepResult]
+    target: Layer | None = None
 
     def run(self) -> StepResult:
         """Compute, in a worker; the record is that of everything since the scan."""
@@ -89,7 +92,8 @@ def method_job(
     def compute(job: Job) -> StepResult:
         return run_step(step, job.data, job.geometry, job.acquisition, device)
 
-    return _job(step.stage, step.entry.title, settings, layers, main, geometry, acquisition, compute)
+    about = (step.stage, step.method, step.entry.title, settings)
+    return _job(about, layers, main, geometry, acquisition, compute)
 
 
 def conversion_job(layer: Layer, unit: str, geometry: Geometry, acquisition: Acquisition) -> Job:
@@ -108,15 +112,12 @@ def conversion_job(layer: Layer, unit: str, geometry: Geometry, acquisition: Acq
         return StepResult({"total_field": ppm_from(values, unit, acquisition.b0_tesla)}, record)
 
     layers = {"total_field": layer}
-    return _job(
-        "field", "Field map to ppm", f"from {unit}", layers, "total_field", geometry, acquisition, compute
-    )
+    about = ("field", "given", "Field map to ppm", f"from {unit}")
+    return _job(about, layers, "total_field", geometry, acquisition, compute)
 
 
 def _job(
-    stage: str,
-    title: str,
-    settings: str,
+    about: tuple[str, str, str, str],
     layers: Mapping[str, Layer],
     main: str,
     geometry: Geometry,
@@ -124,9 +125,7 @@ def _job(
     compute: Callable[[Job], StepResult],
 ) -> Job:
     return Job(
-        stage,
-        title,
-        settings,
+        *about,
         layers[main],
         geometry,
         acquisition,
@@ -140,7 +139,8 @@ def _job(
 def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str, Layer]:
     """Put what a job made into the viewer; the stage's main result comes last, on top of the others.
 
-    A result of exactly the same computation takes the place of the earlier one. By-products are hidden.
+    A result of exactly the same computation takes the place of the earlier one, and so does that of a
+    job with a target. By-products are hidden.
     """
     shown = {}
     main = STAGES[job.stage][0]
@@ -151,13 +151,14 @@ def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str,
             result.outputs[quantity],
             job.like,
             quantity,
-            f"{LAYER_NAMES[quantity]} {job.settings}".strip(),
+            layer_name(job, quantity),
             result.record,
         )
         known = settings["metadata"]["metaqsm"]
         known["acquisition"] = job.acquisition
         known["b0_direction"] = job.geometry.b0_direction
-        layer = _same_result(viewer, quantity, result.record)
+        follows = quantity == main and job.target is not None
+        layer = job.target if follows else _same_result(viewer, quantity, result.record)
         if layer is None:
             settings["visible"] = quantity == main
             layer = viewer.add_layer(Layer.create(values, settings, kind))
@@ -166,6 +167,11 @@ def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str,
             layer.metadata["metaqsm"] = known
         shown[quantity] = layer
     return shown
+
+
+def layer_name(job: Job, quantity: str) -> str:
+    """What the layer of a job's result is called."""
+    return f"{LAYER_NAMES[quantity]} {job.settings}".strip()
 
 
 def _same_result(viewer: ViewerModel, quantity: str, record: Mapping[str, Any]) -> Layer | None:

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, unit_note
 
 MASKS = ("eroded_mask", "mask")

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu, QPushButton
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.plugin.forms import keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import SERIES, LayerChoice
 from napari_metaqsm.plugin.layers import LayerDataTuple, direction_note, geometry_of, metadata_of
 from napari_metaqsm.plugin.readers import read_layers

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari.components import ViewerModel
 from napari.layers import Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import STAGES, methods
 from napari_metaqsm.pipeline import Step, StepResult
-from napari_metaqsm.plugin.forms import MethodChooser, MethodForm, keep_wheel_for_scrolling, narrow
-from napari_metaqsm.plugin.jobs import Job, conversion_job, method_job
+from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
+from napari_metaqsm.plugin.following import FollowedMap
+from napari_metaqsm.plugin.forms import MethodChooser, MethodForm
+from napari_metaqsm.plugin.jobs import Job, conversion_job, layer_name, method_job
 from napari_metaqsm.plugin.layer_choice import MASKS, SERIES, LayerChoice
 from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.scan_section import ScanSection
@@ -23,6 +26,16 @@ from napari_metaqsm.units import FIELD_UNITS
 
 # The input whose grid the results take, where a method has several.
 _MAIN_INPUTS = ("phase", "total_field", "local_field", "magnitude", "quality", "mask")
+# A hand on a slider is faster than a worker can be started.
+SHORTEST_PAUSE_MS = 50
+
+
+class Done(NamedTuple):
+    """What a section says of a result: its layer, that it is done, and notes on lines of their own."""
+
+    layer: Layer
+    text: str
+    notes: str
 
 
 class StepSection(Section):
@@ -43,8 +56,7 @@ class StepSection(Section):
         self.scan = scan
         self.choices: dict[str, LayerChoice] = {}
         self._labels: dict[str, QLabel] = {}
-        self._finished: list[str] = []
-        self._results: list[Layer] = []
+        self._done: list[Done] = []
         self._seen: Any = None
         rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -128,8 +140,10 @@ class StepSection(Section):
         elif self._needs_scan() and self.scan.state is not State.DONE:
             self.set_state(State.MISSING, "The scan above is not complete")
         else:
-            names = ", ".join(form.result_name() for form in self.forms())
-            self.set_state(State.READY, f"Ready: {names}")
+            self.set_state(State.READY, self._ready_text())
+
+    def _ready_text(self) -> str:
+        return "Ready: " + ", ".join(form.result_name() for form in self.forms())
 
     def can_run(self) -> bool:
         """Whether there is something that a run would compute."""
@@ -137,22 +151,27 @@ class StepSection(Section):
 
     def begin(self) -> None:
         """A run of this section starts."""
-        self._finished, self._results = [], []
+        self._done = []
         self.set_state(State.RUNNING, "Waiting")
 
     def show_progress(self, job: Job, fraction: float) -> None:
         """A run of this section goes on."""
         self.set_state(State.RUNNING, f"Running {job.title}: {fraction:.0%}")
 
-    def finish(self, result: StepResult, layers: Mapping[str, Layer]) -> None:
+    def finish(self, job: Job, result: StepResult, layers: Mapping[str, Layer]) -> None:
         """A job of this section is done."""
         own = result.record["steps"][-1]
-        name = layers[STAGES[self.stage][0]].name
+        layer = layers[STAGES[self.stage][0]]
         seconds = f" in {own['seconds']:.1f} s" if "seconds" in own else ""
         notes = "".join(f"\nNote: {text}" for text in own.get("warnings", ()))
-        self._results.append(layers[STAGES[self.stage][0]])
-        self._finished.append(f"{name}{seconds}{notes}")
-        self.set_state(State.DONE, "Done: " + "\n".join(self._finished))
+        self._done = self._done_with(Done(layer, f"{layer.name}{seconds}", notes))
+        self.set_state(State.DONE, _in_lines(self._done))
+
+    def _done_with(self, done: Done) -> list[Done]:
+        """What is done, ``done`` in its layer's place or below the others."""
+        layers = [earlier.layer for earlier in self._done]
+        place = layers.index(done.layer) if done.layer in layers else len(layers)
+        return [*self._done[:place], done, *self._done[place + 1 :]]
 
     def _on_changed(self) -> None:
         for name, choice in self.choices.items():
@@ -161,9 +180,9 @@ class StepSection(Section):
             self._labels[name].setVisible(asked)
         # What was done or went wrong stays on show until something of this step changes.
         seen = self._settings()
-        gone = any(layer not in self.viewer.layers for layer in self._results)
+        gone = any(done.layer not in self.viewer.layers for done in self._done)
         if self.state is not State.RUNNING and (seen != self._seen or gone):
-            self._results = []
+            self._done = []
             self.refresh()
         self._seen = seen
         self.changed.emit()
@@ -171,8 +190,12 @@ class StepSection(Section):
     def _settings(self) -> Any:
         """Everything that a run of this section depends on."""
         asked = {n for form in self.forms() for n in (*form.method.needs, *form.method.takes)}
-        forms = [(form.method.name, form.form.values()) for form in self.forms()]
+        forms = [(form.method.name, self._decisive(form)) for form in self.forms()]
         return {n: self._layer(n) for n in asked}, forms, self.scan.settings()
+
+    def _decisive(self, form: MethodForm) -> dict[str, Any]:
+        """The parameters with which another one is another run."""
+        return form.form.values()
 
 
 class ChooserSection(StepSection):
@@ -303,12 +326,21 @@ class FieldSection(ChooserSection):
 
 
 class InversionSection(StepSection):
-    """Local field to susceptibility, by as many methods as are checked."""
+    """Local field to susceptibility, by as many methods as are checked; maps follow the sliders."""
+
+    # A form whose slider was moved.
+    moved = Signal(object)
 
     def __init__(self, viewer: ViewerModel, scan: ScanSection, checked: Collection[str]) -> None:
         super().__init__(viewer, scan, "inversion", "5  Inversion", folded=False)
         self.boxes: dict[str, QCheckBox] = {}
         self.method_forms: dict[str, MethodForm] = {}
+        self._maps: dict[str, FollowedMap] = {}
+        self._moved: list[MethodForm] = []
+        self._gathering = QTimer(self)
+        self._gathering.setSingleShot(True)
+        self._gathering.setInterval(SHORTEST_PAUSE_MS)
+        self._gathering.timeout.connect(self._tell_moved)
         for method in methods("inversion"):
             box, form = QCheckBox(method.title), MethodForm(method)
             box.setToolTip(method.summary)
@@ -318,6 +350,7 @@ class InversionSection(StepSection):
             box.toggled.connect(form.setVisible)
             box.toggled.connect(self._on_changed)
             form.changed.connect(self._on_changed)
+            form.form.moved.connect(lambda form=form: self._on_moved(form))
             self.body.addWidget(box)
             self.body.addWidget(form)
             self.boxes[method.name], self.method_forms[method.name] = box, form
@@ -330,6 +363,82 @@ class InversionSection(StepSection):
     def missing(self, coming: Collection[str] = ()) -> list[str]:
         """The inputs without a layer, or that no method is checked."""
         return super().missing(coming) if self.forms() else ["a method: check at least one"]
+
+    # ------------------------------------------------------------- maps that follow their sliders
+    def following_job(self, form: MethodForm, device: str) -> Job | None:
+        """What computes a form's map again where it is; None where it cannot, and then the status says why.
+
+        Raises
+        ------
+        InputError
+            When a setting cannot be used.
+        """
+        shown = self._maps.get(form.method.name)
+        job = None if self.missing() else self._job(form, form.step(), device)
+        if job is not None and shown is not None:
+            changed = shown.changed_since(job, form.form.values(), form.form.sliders)
+            if not changed:
+                return dataclasses.replace(job, target=shown.layer)
+            why = f"{shown.layer.name} stays, for {' and '.join(changed)} changed since; Run makes a new map"
+        else:
+            why = f"there is no {form.method.title} map yet that could follow; Run makes one"
+        self.refresh()
+        if self.state is State.READY:
+            self.set_state(State.READY, f"{self._ready_text()}\nNote: {why}")
+        return None
+
+    def is_slow(self, job: Job) -> bool:
+        """Whether a job that follows takes too long to be waited for once it is out of date."""
+        return job.method in self._maps and self._maps[job.method].is_slow
+
+    def hold(self, held: bool) -> None:
+        """Whether the sliders stand still, for other work runs."""
+        for form in self.method_forms.values():
+            form.form.hold(held)
+
+    def show_progress(self, job: Job, fraction: float) -> None:
+        """What is done stays on show while a map follows, so that nothing moves under the hand."""
+        if job.target is None:
+            super().show_progress(job, fraction)
+            return
+        notes = next((done.notes for done in self._done if done.layer == job.target), "")
+        running = Done(job.target, f"{job.target.name}: {fraction:.0%}", notes)
+        self.set_state(State.RUNNING, _in_lines(self._done_with(running)))
+
+    def finish(self, job: Job, result: StepResult, layers: Mapping[str, Layer]) -> None:
+        """A job of this section is done; a map that followed is named anew, unless by the user."""
+        layer = layers[STAGES[self.stage][0]]
+        if self.method_forms[job.method].form.sliders:
+            if job.target is not None and layer.name == self._maps[job.method].name:
+                layer.name = layer_name(job, STAGES[self.stage][0])
+            own = result.record["steps"][-1]
+            job = dataclasses.replace(job, target=None)
+            self._maps[job.method] = FollowedMap(layer, layer.name, job, own["parameters"], own["seconds"])
+        super().finish(job, result, layers)
+
+    def _decisive(self, form: MethodForm) -> dict[str, Any]:
+        """Sliders apart: their map follows them."""
+        return {n: v for n, v in form.form.values().items() if n not in form.form.sliders}
+
+    def _on_changed(self) -> None:
+        # What a deleted map was made of would fill the memory.
+        self._maps = {n: shown for n, shown in self._maps.items() if shown.layer in self.viewer.layers}
+        super()._on_changed()
+
+    def _on_moved(self, form: MethodForm) -> None:
+        if form not in self._moved:
+            self._moved.append(form)
+        if not self._gathering.isActive():
+            self._gathering.start()
+
+    def _tell_moved(self) -> None:
+        moved, self._moved = self._moved, []
+        for form in moved:
+            self.moved.emit(form)
+
+
+def _in_lines(done: Collection[Done]) -> str:
+    return "Done: " + "\n".join(each.text + each.notes for each in done)
 
 
 def _inputs(stage: str) -> dict[str, str]:

@@ -3,11 +3,20 @@
 from dataclasses import dataclass
 
 import pytest
-from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QSlider,
+)
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import check_parameters, methods, parameter, parameter_infos
-from napari_metaqsm.plugin.forms import MethodChooser, MethodForm, NumberBox, ParameterForm
+from napari_metaqsm.plugin.editors import NumberBox
+from napari_metaqsm.plugin.forms import MethodChooser, MethodForm, ParameterForm
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -22,6 +31,8 @@ class Everything:
     iterations: int = parameter(200, low=1, high=1000, help="At most")
     psf_correction: bool = parameter(False, help="Whether")
     weighting: str = parameter("echo", choices=("echo", "none"), help="Which")
+    calm: float = parameter(0.0, low=-1, high=1, slider=("sharp", "calm"), help="How far to trust")
+    weights: str = parameter("", file="*.safetensors", help="From where")
 
     __post_init__ = check_parameters
 
@@ -43,9 +54,10 @@ def test_it_starts_with_the_defaults(form):
 
 
 def test_each_kind_has_its_editor(form):
-    kinds = (NumberBox, NumberBox, NumberBox, QAbstractSpinBox, QCheckBox, QComboBox)
+    kinds = (NumberBox, NumberBox, NumberBox, QAbstractSpinBox, QCheckBox, QComboBox, QSlider, QLineEdit)
     for info, kind in zip(parameter_infos(Everything), kinds, strict=True):
-        assert isinstance(editor(form, info.name), kind)
+        native = editor(form, info.name)
+        assert isinstance(native.focusProxy() or native, kind)
 
 
 def test_unit_range_default_and_help_are_shown(form):
@@ -83,6 +95,82 @@ def test_a_step_is_a_tenth_of_the_values_size(form):
     form.set_values(threshold=0.2)
     editor(form, "threshold").stepBy(1)
     assert form.values()["threshold"] == pytest.approx(0.21)
+
+
+def texts_in(widget):
+    return [label.text() for label in widget.findChildren(QLabel)]
+
+
+def test_a_slider_names_its_ends_and_shows_its_value(form, qtbot):
+    native = editor(form, "calm")
+    slider = native.focusProxy()
+    assert texts_in(native) == ["sharp", "0", "calm"]
+    assert native.toolTip().startswith("How far to trust\nFrom -1 (sharp) to 1 (calm)\nDefault: 0\n")
+    assert slider.accessibleName() == "Calm"
+    with qtbot.waitSignals([form.changed, form.moved], order="strict"):
+        slider.triggerAction(QSlider.SliderAction.SliderSingleStepAdd)
+    assert form.values()["calm"] == 0.05
+    assert texts_in(native)[1] == "0.05"
+    slider.setValue(slider.minimum())
+    assert form.values()["calm"] == -1.0
+    assert Everything(**form.values()).calm == -1.0
+
+
+def test_only_a_slider_is_moved(form, qtbot):
+    with qtbot.assertNotEmitted(form.moved):
+        form.set_values(threshold=0.3, weighting="none", weights="a.safetensors")
+
+
+def test_a_default_between_two_steps_of_a_slider_is_kept(qtbot):
+    @dataclass(frozen=True)
+    class Odd:
+        share: float = parameter(1 / 3, low=0, high=1, slider=("none", "all"), help="Of")
+
+    form = ParameterForm(Odd)
+    qtbot.addWidget(form)
+    assert form.values()["share"] == 1 / 3
+    assert form.changes() == {}
+    form.set_values(share=0.5)
+    form.reset()
+    assert form.changes() == {}
+
+
+def test_held_sliders_stand_still_and_the_rest_does_not(form):
+    form.set_values(threshold=0.3)
+    form.hold(True)
+    assert not editor(form, "calm").focusProxy().isEnabled()
+    assert not form._reset.isEnabled()
+    form.set_values(threshold=0.4)
+    assert not form._reset.isEnabled()
+    assert editor(form, "threshold").isEnabled()
+    form.hold(False)
+    assert editor(form, "calm").focusProxy().isEnabled()
+    assert form._reset.isEnabled()
+
+
+def test_a_file_is_chosen_and_cleared(form, monkeypatch, tmp_path):
+    chosen = tmp_path / "mine.safetensors"
+    asked = []
+
+    def choose(parent, caption, folder, pattern):
+        asked.append((folder, pattern))
+        return str(chosen), pattern
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", choose)
+    weights = form._editors["weights"]
+    assert weights.line.placeholderText() == "as shipped"
+    assert not weights.clear_button.isEnabled()
+    weights.choose_button.click()
+    weights.choose_button.click()
+    assert asked == [("", "*.safetensors"), (str(tmp_path), "*.safetensors")]
+    assert form.values()["weights"] == str(chosen)
+    assert weights.line.toolTip() == str(chosen)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *args: ("", ""))
+    weights.choose_button.click()  # and cancelled
+    assert form.values()["weights"] == str(chosen)
+    weights.clear_button.click()
+    assert form.values()["weights"] == ""
+    assert form.changes() == {}
 
 
 def test_it_says_when_it_changed_and_goes_back_to_the_defaults(form, qtbot):

@@ -1,0 +1,54 @@
+"""A map that follows its method's sliders: which layer it is, and whether it still can."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_metaqsm.checks import spoken
+from napari_metaqsm.plugin.jobs import Job
+
+# A map computed within this may be finished while its slider is on the move, so that the map follows the
+# hand; of a slower one the newest value alone is worth the wait.
+FOLLOWS_THE_HAND_S = 0.4
+
+
+@dataclass(frozen=True)
+class FollowedMap:
+    """The newest map of a method that has sliders.
+
+    ``name`` is what the layer was called when the map was made, ``parameters`` and ``seconds`` are those
+    of its computation.
+    """
+
+    layer: Layer
+    name: str
+    job: Job
+    parameters: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its computation is worth being stopped for a newer value."""
+        return self.seconds > FOLLOWS_THE_HAND_S
+
+    def changed_since(self, job: Job, parameters: Mapping[str, Any], sliders: Collection[str]) -> list[str]:
+        """What a new job of the method, its sliders apart, would not find as this map found it, in words."""
+        before, now = self.job.data, job.data
+        changed = [f"the {spoken(name)}" for name in sorted({*before, *now}) if not _same(name, before, now)]
+        if (self.job.geometry, self.job.acquisition) != (job.geometry, job.acquisition):
+            changed.append("the scan's description")
+        fixed = [name for name in parameters if name not in sliders]
+        if any(parameters[name] != self.parameters[name] for name in fixed):
+            changed.append("another parameter")
+        return changed
+
+
+def _same(name: str, before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> bool:
+    if name not in before or name not in now:
+        return False
+    return before[name] is now[name] or np.array_equal(before[name], now[name])
