@@ -126,7 +126,7 @@ def _reconstruct(
     about = {
         "weights": weights.name,
         "sha256": weights.sha256,
-        "provenance": dict(weights.provenance),
+        "steps": weights.provenance.get("steps"),
         "precision": str(dtype).removeprefix("torch."),
         "blocks": blocks,
     }
