@@ -1,4 +1,4 @@
-"""The command line: ``metaqsm demo``, ``run``, ``methods`` and ``evaluate``.
+"""The command line: ``metaqsm demo``, ``run``, ``methods``, ``evaluate`` and ``train``.
 
 Exit codes: 0 done, 2 bad input (one line on standard error says what and what to do), 1 failed.
 """
@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ import typer
 from napari_metaqsm.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_metaqsm.method import ParameterInfo
+    from napari_metaqsm.method import ParameterInfo, Run
 
 app = typer.Typer(
     name="metaqsm",
@@ -221,11 +222,10 @@ def evaluate(
     from napari_metaqsm.benchmark.plan import plan
     from napari_metaqsm.benchmark.report import evaluate as evaluate_parts
 
-    voxels = [int(n) for n in _numbers("--shape", shape) or ()]
     parts = plan(
         methods,
         volumes=volumes,
-        shape=voxels,
+        shape=_numbers("--shape", shape) or (),
         seed=seed,
         labels=labels,
         qsm2016=qsm2016,
@@ -239,14 +239,61 @@ def evaluate(
             print(file)
 
 
+@app.command()
+def train(
+    configuration: Annotated[Path, typer.Argument(help="A TOML file, as examples/train.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: weights, checkpoint, logs, pictures.")] = Path(
+        "metaqsm-training"
+    ),
+    resume: Annotated[
+        str | None,
+        typer.Option(help="Go on from this folder of a run or of its pieces; auto: from --out, if it can."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="In place of the file's value: optimisation.steps=100."),
+    ] = None,
+    limit_minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Stop after this and save; 0 validates and saves at once."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network, on one device or, with the same command, on all of one machine or several."""
+    missing = [name for name in ("lightning", "tensorboard") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'training needs {" and ".join(missing)}; install them with: pip install "napari-metaqsm[train]"'
+        )
+    from napari_metaqsm.io.load import check_writable
+    from napari_metaqsm.training.config import read_configuration
+    from napari_metaqsm.training.fit import train as run_training
+
+    settings = read_configuration(configuration, set_ or [])
+    check_writable(out)
+    # Lightning starts this command once more for each further device.
+    quiet = quiet or os.environ.get("LOCAL_RANK", "0") != "0"
+    with _progress(quiet, lines=True) as run:
+        report = run_training(settings, out, resume=resume, limit_minutes=limit_minutes)
+    if quiet or report is None:
+        return
+    for text in run.notices:
+        print(f"note: {text}", file=sys.stderr)
+    print(report)
+
+
 @contextmanager
-def _progress(quiet: bool) -> Iterator[None]:
-    """A progress bar fed by whatever runs inside."""
+def _progress(quiet: bool, *, lines: bool = False) -> Iterator[Run]:
+    """A progress bar fed by whatever runs inside; where there is no terminal, nothing, or ``lines``."""
     from napari_metaqsm.method import running
 
     if quiet:
-        with running():
-            yield
+        with running() as run:
+            yield run
+        return
+    if lines and not sys.stderr.isatty():
+        with running(lambda done, label: print(f"{done:4.0%} {label}", file=sys.stderr, flush=True)) as run:
+            yield run
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -259,8 +306,8 @@ def _progress(quiet: bool) -> Iterator[None]:
         def report(done: float, label: str) -> None:
             bar.update(task, completed=done, description=label)
 
-        with running(report):
-            yield
+        with running(report) as run:
+            yield run
 
 
 @app.command()
@@ -314,3 +361,7 @@ def _can_show() -> tuple[bool, str]:
     except ImportError as error:  # qtpy's own, when no Qt binding is installed
         return False, str(error)
     return True, ""
+
+
+if __name__ == "__main__":
+    main()

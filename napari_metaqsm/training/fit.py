@@ -9,7 +9,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +50,21 @@ class Report:
     in_steps: float
     scores: dict[str, float]
 
+    def __str__(self) -> str:
+        """In a few lines."""
+        lines = [
+            f"{'finished' if self.finished else 'stopped'} at step {self.steps}: {self.weights}",
+            f"{self.startup_s:.0f} s to the first step, then {self.samples_per_s:.2f} samples/s; "
+            f"{self.in_steps:.0%} of the time in steps",
+            "of a step: " + ", ".join(f"{part} {share:.0%}" for part, share in self.shares.items()),
+            "NRMSE of the validation scans (closed-form L2): "
+            + ", ".join(
+                f"{self.scores[f'nrmse/{name}']:.1f} % ({self.scores[f'nrmse_l2/{name}']:.1f} %) at {name} mm"
+                for name in (key.removeprefix("nrmse/") for key in self.scores if key.startswith("nrmse/"))
+            ),
+        ]
+        return "\n".join(line for line in lines if not line.endswith(": "))
+
 
 def train(
     configuration: Configuration,
@@ -58,7 +72,6 @@ def train(
     *,
     resume: str | None = None,
     limit_minutes: float | None = None,
-    report: Callable[[float, str], None] = lambda share, text: None,
 ) -> Report | None:
     """Train, or go on training.
 
@@ -68,7 +81,6 @@ def train(
     resume : folder of a run or of a checkpoint in pieces to go on from; "auto" for ``folder`` itself, if
         there is a run in it
     limit_minutes : after which to stop and save; with 0 the state is validated and saved as it is
-    report : told the share done and a line of text now and then
 
     Returns
     -------
@@ -93,7 +105,7 @@ def train(
     fixed = configuration.recipe.voxel_size_mm
     if fixed is not None and not configuration.architecture.conditions:
         provenance |= {"voxel_size_mm": fixed, "tilt_degrees": configuration.recipe.tilt_degrees}
-    milestones = Milestones(folder, provenance, begun, limit_minutes, report)
+    milestones = Milestones(folder, provenance, begun, limit_minutes)
     trainer = _trainer(configuration, folder, milestones)
     with ExitStack() as stack:
         if source is not None and source.is_dir():

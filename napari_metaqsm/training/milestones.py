@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from napari_metaqsm.method import announce
 from napari_metaqsm.network.checkpoint import write_weights
 from napari_metaqsm.training.module import TrainingModule, share_done, validation_sources
 from napari_metaqsm.training.pieces import write_pieces
@@ -32,7 +32,6 @@ class Milestones(Callback):
     provenance : of the weights, written with them
     begun : ``time.perf_counter()`` when the run was started
     limit_minutes : after which it stops, to be resumed; None for none
-    report : told the share done and a line of text after each line of the log
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class Milestones(Callback):
         provenance: dict[str, Any],
         begun: float,
         limit_minutes: float | None,
-        report: Callable[[float, str], None],
     ) -> None:
         self.folder, self.provenance = folder, provenance
-        self.begun, self.limit_minutes, self.report = begun, limit_minutes, report
+        self.begun, self.limit_minutes = begun, limit_minutes
         self.samples = 0
         self.step = 0
         self.startup_s = self.milestones_s = 0.0
@@ -127,7 +125,8 @@ class Milestones(Callback):
         text = f"step {self.step}, loss {loss:.4f}, {rate:.2f} samples/s"
         if self.scores:
             text += f", NRMSE {self.scores['nrmse']:.1f} %"
-        self.report(share_done(module.configuration.optimisation, self.step, module.minutes), text)
+        if trainer.is_global_zero:
+            announce(text, share_done(module.configuration.optimisation, self.step, module.minutes))
 
     def _milestone(self, trainer: Trainer, module: TrainingModule) -> None:
         """Validate; write weights, checkpoint and pieces, each whole."""
