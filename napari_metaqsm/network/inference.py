@@ -122,7 +122,9 @@ def _reconstruct(
     output, blocks = compute_in_blocks(network, prepared.channels, architecture, most_voxels)
     susceptibility = finish(output, prepared, mask_there)
     if parameters.data_weight:
-        susceptibility = _explaining(susceptibility, field_there, mask_there, grid, parameters.data_weight)
+        susceptibility = consistent_with_field(
+            susceptibility, field_there, mask_there, grid, parameters.data_weight
+        )
     about = {
         "weights": weights.name,
         "sha256": weights.sha256,
@@ -182,7 +184,7 @@ def _block_bytes(device: torch.device) -> float:
     return GPU_SHARE * (free + unused)
 
 
-def _explaining(
+def consistent_with_field(
     susceptibility: Tensor, field: Tensor, mask: Tensor, grid: Geometry, data_weight: float
 ) -> Tensor:
     """The map nearest to ``susceptibility`` that explains the field too, as far as its weight asks."""
