@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv3d, conv_transpose3d, leaky_relu
+from torch.nn.functional import conv3d, conv_transpose3d
 
 from napari_metaqsm.method import steps
 from napari_metaqsm.network.predicted_convolution import SIZE, Convolution
-from napari_metaqsm.network.unet import SLOPE, UNet
+from napari_metaqsm.network.unet import UNet, activated, halved, of_upsampled
 
 
 class _Kernel(NamedTuple):
@@ -55,7 +55,7 @@ class FusedUNet:
             upsampled = first.weight.shape[1] - skipped
             bias = first.bias.detach().to(device, dtype)
             merge = _Merge(
-                ready(_of_upsampled(first.weight[:, :upsampled])),
+                ready(of_upsampled(first.weight[:, :upsampled])),
                 _Kernel(ready(first.weight[:, upsampled:]), bias),
             )
             self._decoder.append((merge, kernel(second)))
@@ -71,38 +71,14 @@ class FusedUNet:
         for level, pair in enumerate(self._encoder):
             if level:
                 skips.append(x)
-                x = _halved(x)
+                x = halved(x)
             for kernel in pair:
                 next(step)
-                x = _activated(kernel(x))
+                x = activated(kernel(x))
         for merge, kernel in self._decoder:
             next(step)
-            x = _activated(merge(x, skips.pop()))
+            x = activated(merge(x, skips.pop()))
             next(step)
-            x = _activated(kernel(x))
+            x = activated(kernel(x))
         next(step)
         return self._head(x)
-
-
-def _activated(x: Tensor) -> Tensor:
-    return leaky_relu(x, SLOPE, inplace=True)
-
-
-def _halved(x: Tensor) -> Tensor:
-    """Mean of each 2×2×2 voxels; torch's own is slower and has no bfloat16 on the CPU."""
-    x = x[:, :, ::2] + x[:, :, 1::2]
-    x = x[..., ::2, :] + x[..., 1::2, :]
-    return (x[..., ::2] + x[..., 1::2]).mul_(1 / 8)
-
-
-def _of_upsampled(weight: Tensor) -> Tensor:
-    """Weights (in, out, 4, 4, 4) of the transposed convolution, from (out, in, 3, 3, 3) after upsampling.
-
-    Notes
-    -----
-    Upsampling is a transposed convolution by (1, 1) along each axis; the kernel after it widens that.
-    """
-    for axis in (2, 3, 4):
-        blank = torch.zeros_like(weight.narrow(axis, 0, 1))
-        weight = torch.cat([weight, blank], axis) + torch.cat([blank, weight], axis)
-    return weight.flip(2, 3, 4).transpose(0, 1)

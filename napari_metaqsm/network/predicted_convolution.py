@@ -20,6 +20,10 @@ class Convolution(nn.Conv3d):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         nn.init.zeros_(self.bias)
 
+    def predict(self, code: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Its weights and bias."""
+        return self.weight, self.bias
+
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         """``x`` (1, in, i, j, k) convolved."""
         return super().forward(x)

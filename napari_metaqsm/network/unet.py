@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, interpolate, leaky_relu
+from torch.nn.functional import conv3d, conv_transpose3d, leaky_relu
 
 from napari_metaqsm.network.conditions import CONDITIONS
-from napari_metaqsm.network.predicted_convolution import Convolution, PredictedConvolution
+from napari_metaqsm.network.predicted_convolution import SIZE, Convolution, PredictedConvolution
 
 INPUTS = ("field", "mask", "l2", "magnitude")
 SLOPE = 0.1
@@ -88,11 +88,12 @@ class UNet(nn.Module):
         for level, pair in enumerate(self.encoder):
             if level:
                 skips.append(x)
-                x = avg_pool3d(x, 2)
-            x = _through(pair, x, code)
-        for pair in self.decoder:
-            x = interpolate(x, scale_factor=2, mode="nearest")
-            x = _through(pair, torch.cat([x, skips.pop()], dim=1), code)
+                x = halved(x)
+            for convolution in pair:
+                x = activated(convolution(x, code))
+        for first, second in self.decoder:
+            x = activated(merged(x, skips.pop(), *first.predict(code)))
+            x = activated(second(x, code))
         return self.head(x, code)
 
     def specialise(self, code: Tensor) -> UNet:
@@ -108,7 +109,41 @@ class UNet(nn.Module):
         return plain.to(code.device)
 
 
-def _through(pair: nn.ModuleList, x: Tensor, code: Tensor | None) -> Tensor:
-    for convolution in pair:
-        x = leaky_relu(convolution(x, code), SLOPE, inplace=True)
-    return x
+def activated(x: Tensor) -> Tensor:
+    """Leaky rectifier, in place."""
+    return leaky_relu(x, SLOPE, inplace=True)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Mean of each 2×2×2 voxels; torch's own is slower and has no bfloat16 on the CPU."""
+    x = x[:, :, ::2] + x[:, :, 1::2]
+    x = x[..., ::2, :] + x[..., 1::2, :]
+    return (x[..., ::2] + x[..., 1::2]).mul_(1 / 8)
+
+
+def merged(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``conv3d(cat([upsampled(x), skip]), weight, bias)``, for less than half of the work.
+
+    Notes
+    -----
+    Each part has a convolution of its own. Nearest-neighbour upsampling and a kernel of 3 make one
+    transposed convolution with a kernel of 4: 8 multiplications a voxel instead of 27, and no upsampled
+    copy.
+    """
+    there = x.shape[1]
+    return conv3d(skip, weight[:, there:], bias, padding=SIZE // 2).add_(
+        conv_transpose3d(x, of_upsampled(weight[:, :there]), stride=2, padding=1)
+    )
+
+
+def of_upsampled(weight: Tensor) -> Tensor:
+    """Weights (in, out, 4, 4, 4) of the transposed convolution, from (out, in, 3, 3, 3) after upsampling.
+
+    Notes
+    -----
+    Upsampling is a transposed convolution by (1, 1) along each axis; the kernel after it widens that.
+    """
+    for axis in (2, 3, 4):
+        blank = torch.zeros_like(weight.narrow(axis, 0, 1))
+        weight = torch.cat([weight, blank], axis) + torch.cat([blank, weight], axis)
+    return weight.flip(2, 3, 4).transpose(0, 1)
