@@ -115,7 +115,7 @@ class SusceptibilityMapping(QWidget):
         return steps
 
     def run(self, steps: Sequence[StepSection]) -> None:
-        """Run these steps one after the other; the first error ends the run."""
+        """Run these steps one after the other; one in which a method failed is the last."""
         if self.is_running and not self.is_following:
             return
         if self.is_following:  # what is asked for comes first
@@ -158,7 +158,8 @@ class SusceptibilityMapping(QWidget):
             try:
                 self._jobs = self._section.jobs(self.device.currentData())
             except InputError as error:
-                self._stop_at(self._section, str(error))
+                self._give_up_waiting()
+                self._section.fail(str(error))
             else:
                 if not self._jobs:
                     self._section.refresh()
@@ -177,12 +178,12 @@ class SusceptibilityMapping(QWidget):
         if not self.is_running:
             self.ended.emit(self._going_well)
 
-    def _stop_at(self, step: StepSection, text: str, details: str = "") -> None:
-        waiting, self._waiting, self._jobs = self._waiting, [], []
+    def _give_up_waiting(self) -> None:
+        """What was to run after a step that failed does not."""
+        waiting, self._waiting = self._waiting, []
         self._going_well = False
         for later in waiting:
             later.refresh()
-        step.fail(text, details)
 
     def _on_progress(self, fraction: float, text: str) -> None:
         if self._running is None or self._released:
@@ -228,8 +229,9 @@ class SusceptibilityMapping(QWidget):
     def _on_errored(self, error: Exception) -> None:
         if self._released:
             return
-        step, _, _ = self._running
-        self._stop_at(step, _plain_words(error), "".join(traceback.format_exception(error)))
+        step, job, _ = self._running
+        self._give_up_waiting()  # but not the other methods of this step, nor a newer value of a slider
+        step.fail_at(job, _plain_words(error), "".join(traceback.format_exception(error)))
 
     def _on_finished(self) -> None:
         step, job, worker = self._running

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.about import about_map
 from napari_metaqsm.plugin.compare import DEFAULT_WINDOW_PPM, PLANES, Comparison, compare
 from napari_metaqsm.plugin.editors import NumberBox, keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import MASKS, fits
@@ -116,7 +117,7 @@ class CompareSection(Section):
                 self.maps.addItem(item)
         for row, layer in enumerate(self._layers):
             self.maps.item(row).setText(layer.name)
-            self.maps.item(row).setToolTip(_reference_text(layer))
+            self.maps.item(row).setToolTip(about_map(layer))
         self.maps.blockSignals(False)
         rows = min(max(self.maps.count(), 1), _ROWS_SHOWN)
         height = self.maps.sizeHintForRow(0) if self.maps.count() else self.fontMetrics().height() + 6
@@ -226,12 +227,3 @@ class CompareSection(Section):
 
 def _is_mask(layer: Layer) -> bool:
     return not isinstance(layer, Image) or metadata_of(layer).get("quantity") in MASKS
-
-
-def _reference_text(layer: Layer) -> str:
-    record = metadata_of(layer).get("record") or {}
-    about = next(iter(record.get("reference", {}).values()), None)
-    if not about:
-        return "Reference: as it was loaded"
-    mean = f"mean {about['mean_ppm']:+.4f} ppm taken off, {about['voxels']} voxels"
-    return f"Reference: {about['region']} ({mean})"

@@ -19,9 +19,9 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QPushButton,
     QSizePolicy,
     QSlider,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -32,6 +32,8 @@ _LARGEST_INT = 2**31 - 1
 _LARGEST_FLOAT = 1e12
 # Of a range from -1 to 1, each is 0.05.
 SLIDER_STEPS = 40
+# Of a button with a single sign on it.
+BUTTON_WIDTH = 30
 
 
 class NumberBox(QDoubleSpinBox):
@@ -153,19 +155,19 @@ class FileEditor:
         self._pattern = info.file
         self.line = QLineEdit(info.default)
         self.line.setPlaceholderText("as shipped")
-        self.choose_button = QToolButton()
-        self.choose_button.setText("…")
+        self.choose_button = QPushButton("…")
         self.choose_button.setToolTip(f"Choose a file: {info.file}")
-        self.clear_button = QToolButton()
-        self.clear_button.setText("×")
+        self.clear_button = QPushButton("×")
         self.clear_button.setToolTip("Back to the file that is shipped")
         self.native = QWidget()
         self.native.setFocusProxy(self.line)
         row = QHBoxLayout(self.native)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
-        for part in (self.line, self.choose_button, self.clear_button):
-            row.addWidget(part)
+        row.addWidget(self.line)
+        for button in (self.choose_button, self.clear_button):
+            button.setFixedWidth(BUTTON_WIDTH)
+            row.addWidget(button)
         self.choose_button.clicked.connect(self._choose)
         self.clear_button.clicked.connect(self.line.clear)
         self.changed = self.line.textChanged

@@ -39,11 +39,11 @@ _WORDS = {
 
 
 def in_words(text: str) -> str:
-    """A message as the window says it, beginning with a capital, unless with the name of a file."""
+    """A message as the window says it, beginning with a capital, unless with a file's name or a symbol."""
     for name, words in _WORDS.items():
         text = text.replace(name, words)
     first = text.partition(" ")[0]
-    return text[:1].upper() + text[1:] if first.strip(":").isalpha() else text
+    return text[:1].upper() + text[1:] if first.strip(":").isalpha() and first.isascii() else text
 
 
 class Section(QWidget):
@@ -61,6 +61,7 @@ class Section(QWidget):
         self.viewer = viewer
         self.title = title
         self.state = State.MISSING
+        self._noted = False
         self.header = QToolButton()
         self.header.setText(title)
         self.header.setCheckable(True)
@@ -99,9 +100,13 @@ class Section(QWidget):
         self.header.setChecked(not folded)
         self._fold(not folded)
 
-    def set_state(self, state: State, text: str, details: str = "") -> None:
-        """Show how the step stands, in plain words; ``details`` appear on hovering."""
+    def set_state(self, state: State, text: str, details: str = "", noted: bool = False) -> None:
+        """Show how the step stands, in plain words; ``details`` appear on hovering.
+
+        ``noted`` says that a result is to be read with care.
+        """
         self.state = state
+        self._noted = noted
         self.status.setText(f"{state.value}  {in_words(text)}")
         self.status.setToolTip(details)
         self.show_theme()
@@ -114,9 +119,12 @@ class Section(QWidget):
     def show_theme(self) -> None:
         """Take the colours of the viewer's theme."""
         # Text in the theme's red is hard to read on its dark background; a red edge is not.
-        colour = get_theme(self.viewer.theme).error.as_hex()
-        edge = f"border-left: 4px solid {colour}; padding-left: 6px; font-weight: bold"
-        self.status.setStyleSheet(edge if self.state is State.FAILED else "")
+        theme = get_theme(self.viewer.theme)
+        failed = self.state is State.FAILED
+        colour = (theme.error if failed else theme.warning).as_hex()
+        edge = f"border-left: 4px solid {colour}; padding-left: 6px"
+        bold = "; font-weight: bold" if failed else ""
+        self.status.setStyleSheet(edge + bold if failed or self._noted else "")
 
     def _fold(self, unfolded: bool) -> None:
         self.header.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)

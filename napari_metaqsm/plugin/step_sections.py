@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from napari.components import ViewerModel
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QWidget
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import STAGES, methods
 from napari_metaqsm.pipeline import Step, StepResult
+from napari_metaqsm.plugin.about import about_step
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.following import FollowedMap
 from napari_metaqsm.plugin.forms import MethodChooser, MethodForm
@@ -31,11 +32,12 @@ SHORTEST_PAUSE_MS = 50
 
 
 class Done(NamedTuple):
-    """What a section says of a result: its layer, that it is done, and notes on lines of their own."""
+    """What a section says of a result: that it is done, notes on lines of their own, more on hovering."""
 
     layer: Layer
     text: str
     notes: str
+    details: str
 
 
 class StepSection(Section):
@@ -57,6 +59,7 @@ class StepSection(Section):
         self.choices: dict[str, LayerChoice] = {}
         self._labels: dict[str, QLabel] = {}
         self._done: list[Done] = []
+        self._failed: dict[str, tuple[str, str]] = {}
         self._seen: Any = None
         rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -151,7 +154,7 @@ class StepSection(Section):
 
     def begin(self) -> None:
         """A run of this section starts."""
-        self._done = []
+        self._done, self._failed = [], {}
         self.set_state(State.RUNNING, "Waiting")
 
     def show_progress(self, job: Job, fraction: float) -> None:
@@ -164,8 +167,27 @@ class StepSection(Section):
         layer = layers[STAGES[self.stage][0]]
         seconds = f" in {own['seconds']:.1f} s" if "seconds" in own else ""
         notes = "".join(f"\nNote: {text}" for text in own.get("warnings", ()))
-        self._done = self._done_with(Done(layer, f"{layer.name}{seconds}", notes))
-        self.set_state(State.DONE, _in_lines(self._done))
+        done = Done(layer, f"{layer.name}{seconds}", notes, "\n".join(about_step(own)))
+        self._done = self._done_with(done)
+        self._failed.pop(job.method, None)
+        self._show_done(State.DONE, self._done)
+
+    def fail_at(self, job: Job, text: str, details: str) -> None:
+        """A job of this section failed; what others made is still there."""
+        several = len(self.forms()) > 1
+        self._failed[job.method] = (f"{job.title}: {text}" if several else text, details)
+        self._show_done(State.FAILED, self._done)
+        self.header.setChecked(True)
+
+    def _show_done(self, state: State, done: Sequence[Done]) -> None:
+        lines = "\n".join(each.text + each.notes for each in done)
+        about = [*(details for _, details in self._failed.values()), *(each.details for each in done)]
+        if state is State.DONE or (done and self._failed):
+            lines = f"Done: {lines}"
+        if self._failed:
+            state = State.FAILED if state is State.DONE else state
+            lines = "\n".join([*(text for text, _ in self._failed.values()), lines]).strip()
+        self.set_state(state, lines, "\n\n".join(about), noted=any(each.notes for each in done))
 
     def _done_with(self, done: Done) -> list[Done]:
         """What is done, ``done`` in its layer's place or below the others."""
@@ -182,7 +204,7 @@ class StepSection(Section):
         seen = self._settings()
         gone = any(done.layer not in self.viewer.layers for done in self._done)
         if self.state is not State.RUNNING and (seen != self._seen or gone):
-            self._done = []
+            self._done, self._failed = [], {}
             self.refresh()
         self._seen = seen
         self.changed.emit()
@@ -401,9 +423,9 @@ class InversionSection(StepSection):
         if job.target is None:
             super().show_progress(job, fraction)
             return
-        notes = next((done.notes for done in self._done if done.layer == job.target), "")
-        running = Done(job.target, f"{job.target.name}: {fraction:.0%}", notes)
-        self.set_state(State.RUNNING, _in_lines(self._done_with(running)))
+        notes, details = next((d[2:] for d in self._done if d.layer == job.target), ("", ""))
+        text = f"{layer_name(job, STAGES[self.stage][0])}: {fraction:.0%}"
+        self._show_done(State.RUNNING, self._done_with(Done(job.target, text, notes, details)))
 
     def finish(self, job: Job, result: StepResult, layers: Mapping[str, Layer]) -> None:
         """A job of this section is done; a map that followed is named anew, unless by the user."""
@@ -435,10 +457,6 @@ class InversionSection(StepSection):
         moved, self._moved = self._moved, []
         for form in moved:
             self.moved.emit(form)
-
-
-def _in_lines(done: Collection[Done]) -> str:
-    return "Done: " + "\n".join(each.text + each.notes for each in done)
 
 
 def _inputs(stage: str) -> dict[str, str]:

@@ -399,8 +399,8 @@ def test_layers_of_different_shapes_are_named(viewer, dock, run, entered_late):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (torch.OutOfMemoryError("CUDA"), "There is not enough memory for this step"),
-        (KeyError("x"), "This step failed unexpectedly (KeyError: 'x')"),
+        (torch.OutOfMemoryError("CUDA"), "TKD: there is not enough memory for this step"),
+        (KeyError("x"), "TKD: this step failed unexpectedly (KeyError: 'x')"),
     ],
 )
 def test_errors_come_in_plain_words(dock, run, entered_late, monkeypatch, error, says):
@@ -412,6 +412,23 @@ def test_errors_come_in_plain_words(dock, run, entered_late, monkeypatch, error,
     assert says in dock.inversion.status.text()
     assert "Traceback" in dock.inversion.status.toolTip()
     assert dock.run_button.isEnabled()
+
+
+def test_methods_beside_one_that_fails_give_their_maps(viewer, dock, run, entered_late, monkeypatch):
+    def fail_l2(step, *args):
+        if step.method == "l2":
+            raise InputError("there are no weights for it")
+        return run_step(step, *args)
+
+    monkeypatch.setattr(jobs_module, "run_step", fail_l2)
+    assert run(dock.inversion.run_button) == [False]
+    assert dock.inversion.state is State.FAILED
+    first, second = dock.inversion.status.text().splitlines()
+    assert first == "✗  Closed-form L2: there are no weights for it"
+    assert second.startswith("Done: χ TKD in ")
+    assert [layer.name for layer in viewer.layers] == ["local_field", "drawn", "χ TKD"]
+    dock.inversion.boxes["l2"].setChecked(False)
+    assert dock.inversion.state is State.READY
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_metaqsm import method as registry_module
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.method import check_parameters, method, methods, notice, parameter, steps
+from napari_metaqsm.method import check_parameters, method, methods, notice, parameter, remark, steps
 from napari_metaqsm.plugin import following as following_module
 from napari_metaqsm.plugin.chain import SusceptibilityMapping
 from napari_metaqsm.plugin.section import State
@@ -70,6 +70,7 @@ def gate(monkeypatch):
             raise InputError("calm is 0.9; it must be something else")
         if parameters.calm > 0.45:
             notice("the scan is outside of what was trained on")
+        remark("network", {"weights": "shipped", "sha256": "00", "level": {"noise": 1 / 3}, "steps": None})
         return local_field * (2 + parameters.calm) * parameters.factor * mask
 
     return gate
@@ -224,10 +225,27 @@ def test_notes_come_and_go_with_the_value(dock, qtbot, ran):
     wait(qtbot, dock)
     assert "\nNote: the scan is outside of what was trained on" in dock.inversion.status.text()
     assert ran.metadata["metaqsm"]["record"]["warnings"] == ["the scan is outside of what was trained on"]
+    assert "border-left" in dock.inversion.status.styleSheet()
+    assert "bold" not in dock.inversion.status.styleSheet()
     move(dock, 0.0)
     wait(qtbot, dock)
     assert "Note" not in dock.inversion.status.text()
+    assert dock.inversion.status.styleSheet() == ""
     assert ran.metadata["metaqsm"]["record"]["warnings"] == []
+
+
+def test_what_was_found_is_told_on_hovering(dock, qtbot, ran):
+    move(dock, 0.5)
+    wait(qtbot, dock)
+    about = [
+        "Moved on cpu: calm 0.5, factor 1",
+        "Network: weights shipped, level (noise 0.333)",
+        "Note: the scan is outside of what was trained on",
+    ]
+    assert dock.inversion.status.toolTip().startswith("\n".join(about))
+    item = dock.compare.maps.item(dock.compare._layers.index(ran))
+    assert item.toolTip().startswith("\n".join(about) + "\nReference: whole brain (mean +0.")
+    assert ran.metadata["metaqsm"]["record"]["steps"][-1]["network"]["level"] == {"noise": 1 / 3}
 
 
 def test_defaults_bring_the_map_back_too(dock, qtbot, ran):
@@ -294,8 +312,9 @@ def test_the_window_stays_alive_while_the_map_follows(dock, qtbot, gate, ran):
     assert time.monotonic() - start < 0.05
     qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
     assert dock.inversion.state is State.RUNNING
-    assert "Done: χ Moved: 0%" in dock.inversion.status.text()
-    assert "χ TKD in" in dock.inversion.status.text()  # nothing moves under the hand
+    first, second = dock.inversion.status.text().splitlines()
+    assert first == "…  χ Moved calm 0.4: 0%"
+    assert second.startswith("χ TKD in")  # what stands below does not move under the hand
     assert dock.progress.isHidden()
     assert slider_of(dock).isEnabled()
     assert dock.cancel_button.isEnabled()
@@ -352,7 +371,7 @@ def test_an_error_is_said_and_the_map_stays(dock, qtbot, ran):
     move(dock, 0.9)
     wait(qtbot, dock)
     assert dock.inversion.state is State.FAILED
-    assert "Calm is 0.9; it must be something else" in dock.inversion.status.text()
+    assert "Moved: calm is 0.9; it must be something else" in dock.inversion.status.text()
     assert_shows(ran, 0.0)
     move(dock, 0.4)
     wait(qtbot, dock)
