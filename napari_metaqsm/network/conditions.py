@@ -166,4 +166,4 @@ def outside_trained_range(geometry: Geometry) -> str | None:
         found.append(
             f"B0 {tilt:.0f} degrees off the nearest axis (nearest trained: {TILT_DEGREES:.0f} degrees)"
         )
-    return ", ".join(found) or None
+    return ", ".join(dict.fromkeys(found)) or None
