@@ -51,8 +51,7 @@ class Validation:
             for head, source in enumerate(apart or [sources]):
                 for scan in range(SCANS):
                     generator = generator_for(device, seed, "validation", name, head, scan)
-                    subject = make_subject(source, recipe, generator, geometry)
-                    example = acquire(subject, recipe, generator)
+                    example = _scan(source, recipe, generator, geometry)
                     self.samples[name].append(make_sample(example, architecture))
         self.closed_form = {
             name: [nrmse(*_pair(closed_form(s.example), s.example)) for s in samples]
@@ -77,6 +76,14 @@ class Validation:
             picture.save(folder / f"{step:07d}_{name}.png")
         found["nrmse"] = math.fsum(found[f"nrmse/{name}"] for name in self.samples) / len(self.samples)
         return found
+
+
+def _scan(source: Sources, recipe: Recipe, generator: torch.Generator, geometry: Geometry) -> Example:
+    """The next scan that has anything to find in it; a corner of a head has not."""
+    while True:
+        example = acquire(make_subject(source, recipe, generator, geometry), recipe, generator)
+        if example.susceptibility.any():
+            return example
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ TINY = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """A function that gives the configuration of a run of seconds, with some settings changed."""
 
