@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import DEFAULT_INVERSIONS
 
 if TYPE_CHECKING:
     from napari_metaqsm.method import ParameterInfo, Run
@@ -83,7 +84,10 @@ def run(
     fit: Annotated[str, typer.Option(help="Field method.")] = "nonlinear_fit",
     background: Annotated[str, typer.Option(help="Background method.")] = "resharp",
     invert: Annotated[
-        list[str] | None, typer.Option(help="Inversion method; several give several maps [tkd and l2].")
+        list[str] | None,
+        typer.Option(
+            help=f"Inversion method; several give several maps [{' and '.join(DEFAULT_INVERSIONS)}]."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")
@@ -124,7 +128,7 @@ def run(
         field=fit,
         mask=mask or "brain",
         background=background,
-        inversion=invert or ("tkd", "l2"),
+        inversion=invert or DEFAULT_INVERSIONS,
         parameters=_parameters(set_ or []),
     )
     with _progress(quiet):

@@ -29,14 +29,14 @@ class Volume:
     Parameters
     ----------
     facts : what describes it, for the list of all runs
-    truth : what its maps are compared with; None where ``score`` needs no map of the truth
+    truth : what its maps are compared with
     score : the figures of a map of it
     """
 
     name: str
     data: Mapping[str, np.ndarray | None]
     geometry: Geometry
-    truth: np.ndarray | None
+    truth: np.ndarray
     score: Callable[[np.ndarray], dict[str, float]]
     facts: Mapping[str, Cell] = field(default_factory=dict)
 
@@ -61,7 +61,8 @@ class Outcome:
 
     def __str__(self) -> str:
         found = ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
-        return f"{self.part} {self.volume}: {self.contender}: {found or self.note} ({self.seconds:.2f} s)"
+        told = found or self.note or "no figures"
+        return f"{self.part} {self.volume}: {self.contender}: {told} ({self.seconds:.2f} s)"
 
 
 @dataclass(frozen=True)

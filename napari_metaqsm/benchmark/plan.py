@@ -17,14 +17,14 @@ from napari_metaqsm.benchmark.references import case_part, challenge_part
 from napari_metaqsm.benchmark.response import linearity_part, rotation_part, voxel_size_part
 from napari_metaqsm.benchmark.synthetic import SHAPE, mesa_parts, synthetic_part, validation_heads
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.method import methods as registered
+from napari_metaqsm.network.checkpoint import shipped_weights
 
 
 def plan(
     methods: str | None = None,
     *,
     volumes: int = 100,
-    shape: Sequence[int] = SHAPE,
+    shape: Sequence[float] = SHAPE,
     seed: int = 0,
     labels: Path | None = None,
     qsm2016: Path | None = None,
@@ -52,8 +52,9 @@ def plan(
         raise InputError("there is nothing to evaluate on; give --labels, --qsm2016 or --case")
     if volumes < 0:
         raise InputError(f"volumes is {volumes}; it must be at least 0")
-    if len(shape) != 3 or min(shape) < 16:
-        raise InputError(f"shape is {tuple(shape)}; it must be three numbers of at least 16 voxels")
+    if len(shape) != 3 or any(n < 16 or n != int(n) for n in shape):
+        raise InputError(f"shape is {tuple(shape)}; it must be three whole numbers, each at least 16")
+    shape = [int(n) for n in shape]
     parts: list[Part] = []
     if case:
         parts.append(case_part(case, contenders))
@@ -73,7 +74,7 @@ def plan(
 
 def _of_one_size(contenders: Sequence[Contender], mesa: str | None) -> list[Contender]:
     """The learned contenders and those of one voxel size; nobody where there is none of the latter."""
-    if mesa is None and not any(entry.name == MESA for entry in registered("inversion")):
+    if mesa is None and not shipped_weights("mesaqsm_*.safetensors"):
         return []
     single = (parse_contender(MESA),) if mesa is None else parse_contenders(mesa)
     labels = {c.label for c in single}

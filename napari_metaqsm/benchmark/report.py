@@ -24,8 +24,9 @@ from napari_metaqsm.provenance import software_versions
 
 REPORT = "evaluation.md"
 RECORD = "evaluation.json"
-# What the record of a step says of every run of it alike.
-_SAME_IN_ALL = ("method", "title", "reference", "parameters", "weights", "device")
+# What the record of a step, and of the network in it, says of every run alike.
+_OF_STEP = ("method", "title", "reference", "parameters", "device")
+_OF_NETWORK = ("weights", "sha256", "provenance", "precision")
 
 
 @dataclass
@@ -40,31 +41,40 @@ class Report:
     seed: int
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     tables: dict[str, list[Table]] = field(default_factory=dict)
-    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
+    software: dict[str, str] = field(default_factory=software_versions)
     started: float = field(default_factory=time.perf_counter)
 
-    def write(self, out: Path) -> list[Path]:
-        """Every table as CSV and in one Markdown file, the pictures, and the record, each file whole."""
+    def write(self, out: Path, name: str, picture: Image.Image | None = None) -> set[Path]:
+        """The tables of one part as CSV, its picture if there is a new one, the report and the record.
+
+        Each file is whole at any moment.
+        """
+        if picture is not None:
+            self.pictures.append(name)
         record = self.record()
         with staged(out) as folder:
-            for table in [t for tables in self.tables.values() for t in tables]:
+            for table in self.tables[name]:
                 (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")
-            for name, picture in self.pictures.items():
+            if picture is not None:
                 picture.save(folder / f"{name}.png")
             (folder / REPORT).write_text(self.markdown(record), encoding="utf-8")
             (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
-            names = sorted(file.name for file in folder.iterdir())
-        return [out / name for name in names]
+            written = {out / file.name for file in folder.iterdir()}
+        return written
 
     def record(self) -> dict[str, Any]:
         """How the tables were made, as plain JSON values."""
         methods: dict[str, dict[str, Any]] = {}
         for outcome in (o for outcomes in self.outcomes.values() for o in outcomes if not o.failed):
-            same = {n: outcome.record[n] for n in _SAME_IN_ALL if n in outcome.record}
-            methods.setdefault(outcome.contender, same)
+            step, network = outcome.record, outcome.record.get("network", {})
+            methods.setdefault(
+                outcome.contender,
+                {n: r[n] for r, names in ((step, _OF_STEP), (network, _OF_NETWORK)) for n in names if n in r},
+            )
         return {
             "seed": self.seed,
-            "software": software_versions(),
+            "software": self.software,
             "threads": torch.get_num_threads(),
             "seconds": round(time.perf_counter() - self.started, 1),
             "runs": {name: len(outcomes) for name, outcomes in self.outcomes.items()},
@@ -76,8 +86,8 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in record["software"].items())
         methods = [
             f"- {label}: `{same['method']}` on {same['device']}, "
-            + ", ".join(f"{name} {value}" for name, value in same["parameters"].items())
-            + (f"; weights {same['weights']}" if "weights" in same else "")
+            + ", ".join(f"{name} {value}" for name, value in same["parameters"].items() if value != "")
+            + (f"; weights {same['weights']}, SHA-256 {same['sha256'][:12]}…" if "weights" in same else "")
             for label, same in record["methods"].items()
         ]
         head = [
@@ -120,7 +130,7 @@ def evaluate(
     choose_device(device)
     check_writable(out)
     report = Report(seed)
-    files: list[Path] = []
+    files: set[Path] = set()
     for index, this in enumerate(parts):
         with part(index, len(parts), this.title):
             for number, (volume, outcomes, maps) in enumerate(run_part(this, device)):
@@ -129,11 +139,10 @@ def evaluate(
                 so_far = report.outcomes.setdefault(this.name, [])
                 so_far += outcomes
                 report.tables[this.name] = [*this.tables(so_far), runs_table(this, so_far)]
-                if number == this.pictured:
-                    report.pictures[this.name] = _picture(volume, maps)
-                files = report.write(out)
+                picture = _picture(volume, maps) if number == this.pictured else None
+                files |= report.write(out, this.name, picture)
     announce("Done", 1.0)
-    return files
+    return sorted(files)
 
 
 def _picture(volume: Volume, maps: Maps) -> Image.Image:

@@ -112,17 +112,19 @@ def _place_for_sphere(example: Example, draws: torch.Generator) -> tuple[Tensor,
     geometry, mask = example.geometry, example.mask
     candidates = torch.nonzero(mask)
     middle = (torch.tensor(geometry.shape) - 1) / 2
+    extent = torch.tensor(geometry.shape) * torch.tensor(geometry.voxel_size_mm) / 2
+    outer_mm = SHELL[1] * RADIUS_MM
     for chosen in torch.randint(len(candidates), (200,), generator=draws):
-        centre = tuple(((candidates[chosen] - middle) * torch.tensor(geometry.voxel_size_mm)).tolist())
-        reach = sphere(geometry, SHELL[1] * RADIUS_MM, centre) > 0.999
-        # The whole ball must lie on the grid and in the mask.
-        whole = 4 / 3 * math.pi * (SHELL[1] * RADIUS_MM) ** 3 / math.prod(geometry.voxel_size_mm)
-        if bool((reach & ~mask).any()) or int(reach.sum()) < 0.6 * whole:
+        centre = (candidates[chosen] - middle) * torch.tensor(geometry.voxel_size_mm)
+        if bool((centre.abs() + outer_mm > extent).any()):
             continue
-        near = sphere(geometry, SHELL[0] * RADIUS_MM, centre) > 0
-        return sphere(geometry, RADIUS_MM, centre), (reach & ~near).numpy()
+        place = tuple(centre.tolist())
+        outer = sphere(geometry, outer_mm, place) > 0.999
+        if not bool((outer & ~mask).any()):
+            near = sphere(geometry, SHELL[0] * RADIUS_MM, place) > 0
+            return sphere(geometry, RADIUS_MM, place), (outer & ~near).numpy()
     raise InputError(
-        f"shape is {geometry.shape}; the scan must hold a ball of {SHELL[1] * RADIUS_MM:g} mm in the brain"
+        f"shape is {geometry.shape}; the scan must hold a ball of {outer_mm:g} mm radius in the brain"
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from napari_metaqsm.evaluation import metrics
 from napari_metaqsm.evaluation.tables import Column
+from napari_metaqsm.operators.pad import mask_box
 
 AGREEMENT = {
     "rmse_ppm": Column("RMSE ppm", 4),
@@ -30,16 +32,17 @@ CHALLENGE_NOTE = (
     "RMSE, HFEN and SSIM by the challenge's own script: the whole array, nothing demeaned. Maps and "
     "references are zero outside the mask, so that RMSE % is also the NRMSE in it."
 )
-# The filter of HFEN reaches this far beyond the mask.
-_REACH = metrics.LOG_WIDTH // 2
 
 
 def agreement(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """The figures named in ``AGREEMENT`` of a map (i, j, k) in ppm against the truth, in the mask."""
-    recon, truth, mask = _in_box(mask, recon, truth, mask)
+    mask = np.asarray(mask) != 0
+    # What lies outside the mask counts as zero, whether it is in the array or not.
+    box = mask_box(torch.from_numpy(mask))
+    recon, truth, mask = (np.asarray(each)[box] for each in (recon, truth, mask))
     whole = metrics.rmse(recon * mask, truth * mask)
     recon, truth = (metrics.demeaned(each, mask) for each in (recon, truth))
-    error = (recon - truth)[mask != 0].astype(np.float64)
+    error = (recon - truth)[mask].astype(np.float64)
     return {
         "rmse_ppm": float(np.sqrt(np.mean(error**2))),
         "rmse": whole,
@@ -60,11 +63,3 @@ def challenge(recon: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[st
         "nrmse": metrics.nrmse(recon, truth, mask),
         "xsim": metrics.xsim(*level, mask),
     }
-
-
-def _in_box(mask: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
-    """The part of each array around the mask that its figures depend on."""
-    inside = np.asarray(mask) != 0
-    sides = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    box = tuple(slice(max(s[0] - _REACH, 0), s[-1] + _REACH + 1) for s in sides)
-    return [np.asarray(array)[box] for array in arrays]
