@@ -82,7 +82,7 @@ class FullDevice:
         self.most, self.calls = most, itertools.count()
 
     def __call__(self, x):
-        next(self.calls)
+        assert next(self.calls) < 20, "it tries for ever"
         if x[0, 0].numel() > self.most:
             raise torch.OutOfMemoryError("out of memory")
         return 2 * x
@@ -98,7 +98,5 @@ def test_where_memory_is_short_blocks_become_smaller_and_the_user_is_told():
 
 
 def test_where_even_the_smallest_do_not_fit_the_device_is_out_of_memory():
-    network = FullDevice(0)
     with running(), pytest.raises(torch.OutOfMemoryError):
-        compute_in_blocks(network, torch.randn(1, 1, 64, 64, 16), SMALL, most_voxels=1e9)
-    assert next(network.calls) < 12
+        compute_in_blocks(FullDevice(0), torch.randn(1, 1, 64, 64, 16), SMALL, most_voxels=1e9)
