@@ -30,6 +30,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "background": ("local_field", "eroded_mask"),
     "inversion": ("susceptibility",),
 }
+# The inversions that run where none is named: on the command line, in Python, and ticked in the window.
+DEFAULT_INVERSIONS = ("tkd", "l2")
 
 
 # ------------------------------------------------------------------------------- parameters

@@ -21,6 +21,7 @@ from napari_metaqsm.device import choose_device, with_fallback
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.field.scaling import phase_in_radians
 from napari_metaqsm.method import (
+    DEFAULT_INVERSIONS,
     STAGES,
     Method,
     announce,
@@ -200,7 +201,7 @@ def default_chain(
     field: str = "nonlinear_fit",
     mask: str = "brain",
     background: str = "resharp",
-    inversion: Sequence[str] = ("tkd", "l2"),
+    inversion: Sequence[str] = DEFAULT_INVERSIONS,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Step, ...]:
     """The steps from where the scan's data start to its maps.

@@ -9,7 +9,8 @@ from napari_metaqsm.io.resources import resource
 
 @pytest.fixture(scope="module")
 def head():
-    return mq.reconstruct(mq.load(resource("samples/philips_2echo")))
+    scan = mq.load(resource("samples/philips_2echo"))
+    return mq.reconstruct(scan, mq.default_chain(scan, inversion=["tkd", "l2"]))
 
 
 def mean_around(array, place, reach=(1, 2, 1)):

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import DEFAULT_INVERSIONS
 from napari_metaqsm.pipeline import StepResult
 from napari_metaqsm.plugin.compare_section import CompareSection
 from napari_metaqsm.plugin.editors import narrow
@@ -55,7 +56,7 @@ class SusceptibilityMapping(QWidget):
         self.field = FieldSection(self.viewer, self.scan)
         self.mask = ChooserSection(self.viewer, self.scan, "mask", "3  Mask", "brain", "A layer, as it is")
         self.background = ChooserSection(self.viewer, self.scan, "background", "4  Background", "resharp")
-        self.inversion = InversionSection(self.viewer, self.scan, ("tkd", "l2"))
+        self.inversion = InversionSection(self.viewer, self.scan, DEFAULT_INVERSIONS)
         self.compare = CompareSection(self.viewer)
         self.steps: tuple[StepSection, ...] = (self.field, self.mask, self.background, self.inversion)
         self._sections: tuple[Section, ...] = (self.scan, *self.steps, self.compare)

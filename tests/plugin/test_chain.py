@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.resources import resource
-from napari_metaqsm.method import steps
+from napari_metaqsm.method import DEFAULT_INVERSIONS, steps
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.pipeline import invert, run_step
 from napari_metaqsm.plugin import jobs as jobs_module
@@ -24,6 +24,12 @@ GEOMETRY = Geometry(SHAPE, SCALE, b0_direction=(1, 0, 0.1), orientation="IPL")
 TIMES_S = (0.004, 0.009)
 
 
+def tick(dock, *names):
+    """These inversions, whichever are ticked at first."""
+    for name, box in dock.inversion.boxes.items():
+        box.setChecked(name in names)
+
+
 @pytest.fixture
 def viewer():
     return ViewerModel()
@@ -33,6 +39,7 @@ def viewer():
 def dock(viewer, qtbot):
     dock = SusceptibilityMapping(viewer)
     qtbot.addWidget(dock)
+    tick(dock, "tkd", "l2")
     yield dock
     dock.release()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=10_000)
@@ -98,6 +105,14 @@ def add_scan(viewer, acquisition):
     phase = np.stack([np.full(SHAPE, 0.1, np.float32), np.full(SHAPE, 0.2, np.float32)])
     add(viewer, phase, "phase", unit="rad", acquisition=acquisition)
     add(viewer, np.ones((2, *SHAPE), np.float32), "magnitude", unit="")
+
+
+def test_the_methods_that_run_where_none_is_named_are_ticked(viewer, qtbot):
+    dock = SusceptibilityMapping(viewer)
+    qtbot.addWidget(dock)
+    ticked = {name for name, box in dock.inversion.boxes.items() if box.isChecked()}
+    assert ticked == set(DEFAULT_INVERSIONS)
+    dock.release()
 
 
 # ------------------------------------------------------------------------------------- the scan

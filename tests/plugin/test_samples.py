@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_metaqsm.method import DEFAULT_INVERSIONS
 from napari_metaqsm.plugin.demo import open_demo
 from napari_metaqsm.plugin.layers import geometry_of
 from napari_metaqsm.plugin.samples import philips_two_echoes
@@ -42,7 +43,7 @@ def test_the_demo_runs_the_chain_and_opens_the_comparison(make_napari_viewer, qt
     viewer, chain = open_demo()
     try:
         qtbot.waitUntil(lambda: chain.compare.comparison is not None, timeout=120_000)
-        assert len(chain.compare.comparison.layers) == 2
+        assert len(chain.compare.comparison.layers) == len(DEFAULT_INVERSIONS)
         assert chain.inversion.state is State.DONE
         assert viewer.canvas.grid.enabled
     finally:

@@ -35,6 +35,8 @@ def dock(viewer):
     dock = SusceptibilityMapping(viewer)
     viewer.window.add_dock_widget(dock, name="Susceptibility mapping")
     dock.mask.chooser.choose("threshold")
+    for name, box in dock.inversion.boxes.items():
+        box.setChecked(name in ("tkd", "l2"))
     return dock
 
 
