@@ -116,8 +116,8 @@ class TrainingModule(LightningModule):
             group["lr"] = rate
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # Short memory at first: the average would otherwise hold on to the weights it began with.
-        done = self.global_step
-        decay = min(self.configuration.optimisation.average_decay, (1 + done) / (10 + done))
+        step = self.global_step
+        decay = min(self.configuration.optimisation.average_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
             list(self.average.parameters()), [p.detach() for p in self.network.parameters()], 1 - decay
         )

@@ -133,6 +133,23 @@ def test_a_run_goes_on_from_pieces(kind, tiny, tmp_path, whole):
     assert_same(second.state_dict(), first.state_dict())
 
 
+def test_minutes_are_counted_over_resumptions(tiny, tmp_path, whole):
+    before = checkpoint(whole[0])["minutes"]
+    train(tiny(), tmp_path, resume=str(whole[0]), limit_minutes=0)
+    assert before <= checkpoint(tmp_path)["minutes"] < before + 0.5
+
+
+def test_the_average_follows_the_weights(tiny, tmp_path):
+    chosen = tiny(optimisation={"steps": 1})
+    first = TrainingModule(chosen).network.state_dict()
+    train(chosen, tmp_path)
+    found = weights(tmp_path)
+    for name, values in first.items():
+        # A tenth of where it began: (1 + 0) / (10 + 0)
+        expected = 0.1 * values + 0.9 * found[f"network.{name}"]
+        torch.testing.assert_close(found[f"average.{name}"], expected, rtol=0, atol=1e-6)
+
+
 def test_time_ends_a_run(tiny, tmp_path):
     report = train(tiny(optimisation={"steps": 0, "minutes": 1e-4}), tmp_path)
     assert report.finished
