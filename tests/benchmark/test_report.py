@@ -76,12 +76,15 @@ def test_a_method_that_fails_says_so_in_its_row_and_the_others_go_on(tmp_path):
     assert "| TKD |" in (tmp_path / "out/evaluation.md").read_text(encoding="utf-8")
 
 
-def test_a_fault_of_the_program_is_not_taken_for_a_methods_failure(tmp_path):
-    def broken(found):
-        raise KeyError("no such figure")
+def test_a_fault_of_the_program_is_not_taken_for_a_methods_failure(tmp_path, monkeypatch):
+    def broken(*arguments, **settings):
+        raise KeyError("no such thing")
 
     with pytest.raises(KeyError):
         evaluate([make_part("tkd", score=broken)], tmp_path / "out", 0)
+    monkeypatch.setattr("napari_metaqsm.benchmark.parts.run_step", broken)
+    with pytest.raises(KeyError):
+        evaluate([make_part("tkd")], tmp_path / "out", 0)
 
 
 def test_stopping_leaves_what_was_done(tmp_path):

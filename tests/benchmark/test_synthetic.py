@@ -10,6 +10,7 @@ from napari_metaqsm.benchmark.synthetic import (
     THICKNESS_MM,
     VALIDATION_HEADS,
     as_volume,
+    generator,
     grouped,
     make_example,
     mesa_parts,
@@ -20,6 +21,7 @@ from napari_metaqsm.benchmark.synthetic import (
 )
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.training.config import Data
+from napari_metaqsm.training.examples import Recipe, make_subject
 
 SHAPE = (32, 32, 16)
 
@@ -51,7 +53,15 @@ def test_a_scan_is_the_same_however_many_are_asked_for(heads):
         assert other.geometry != alone.geometry
 
 
-def test_scans_have_a_truth_a_magnitude_and_the_sign_of_tissue(heads):
+def test_scans_have_the_sign_of_their_head(heads):
+    """Training also sees scans of inverted sign."""
+    for index in range(8):
+        example = make_example(heads, SHAPE, 0, index)
+        subject = make_subject(heads, Recipe(shape=SHAPE), generator(0, index))
+        np.testing.assert_array_equal(example.susceptibility, subject.susceptibility * subject.mask)
+
+
+def test_scans_have_a_truth_and_a_magnitude(heads):
     volume = as_volume("0", make_example(heads, SHAPE, 0, 0))
     field, mask, magnitude, truth = arrays(volume)
     assert all(a.shape == SHAPE for a in (field, mask, magnitude, truth))
