@@ -96,7 +96,6 @@ def dock(gate, viewer, qtbot):
     yield dock
     gate.open.set()
     dock.release()
-    qtbot.waitUntil(lambda: not dock.is_running, timeout=10_000)
 
 
 @pytest.fixture
@@ -110,7 +109,7 @@ def ran(dock, viewer, qtbot):
 
 def wait(qtbot, dock):
     """Until nothing runs or is about to."""
-    qtbot.waitUntil(lambda: not (dock.is_running or dock.inversion._gathering.isActive()), timeout=10_000)
+    qtbot.waitUntil(lambda: not (dock.is_running or dock.inversion._gathering.isActive()), timeout=60_000)
 
 
 def slider_of(dock):
@@ -463,3 +462,34 @@ def test_another_field_is_another_map(dock, viewer, qtbot, ran):
     assert_shows(ran, 0.0)
     says = "the local field and the scan's description changed since"
     assert says in dock.inversion.status.text()
+
+
+# ------------------------------------------------------------------------------- the real one
+def test_meta_qsm_follows_and_tells_its_level(dock, viewer, qtbot):
+    for name, box in dock.inversion.boxes.items():
+        box.setChecked(name == "metaqsm")
+    dock.inversion.run_button.click()
+    wait(qtbot, dock)
+    layer = viewer.layers["χ Meta-QSM"]
+    dock.inversion.method_forms["metaqsm"].form.set_values(calm=0.5)
+    wait(qtbot, dock)
+    assert layer.name == "χ Meta-QSM calm 0.5"
+    step = layer.metadata["metaqsm"]["record"]["steps"][-1]
+    assert step["parameters"]["calm"] == 0.5
+    assert step["network"]["level_used"] != step["network"]["level_measured"]
+    assert "level measured (mismatch " in dock.inversion.status.toolTip()
+
+
+def test_weights_that_cannot_be_read_are_named_and_the_other_map_is_made(dock, viewer, qtbot, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights at all")
+    for name, box in dock.inversion.boxes.items():
+        box.setChecked(name in ("metaqsm", "tkd"))
+    dock.inversion.method_forms["metaqsm"].form.set_values(weights=str(broken))
+    dock.inversion.run_button.click()
+    wait(qtbot, dock)
+    assert dock.inversion.state is State.FAILED
+    first, second = dock.inversion.status.text().splitlines()
+    assert first.startswith("✗  Meta-QSM: ")
+    assert "broken.safetensors" in first
+    assert second.startswith("Done: χ TKD in")
