@@ -53,17 +53,7 @@ class Milestones(Callback):
 
     # ------------------------------------------------------------------------------- the hooks
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Make the validation scans, and take over the signals from Lightning."""
-        chosen = module.configuration
-        if trainer.is_global_zero:
-            self._validation = Validation(
-                validation_sources(chosen, module.device),
-                chosen.recipe,
-                chosen.architecture,
-                module.device,
-                chosen.validation_voxels_mm,
-                chosen.data.seed,
-            )
+        """Start the clock, and take over the signals from Lightning."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._stop) for number in SIGNALS}
         self.step = trainer.global_step
@@ -131,7 +121,8 @@ class Milestones(Callback):
     def _milestone(self, trainer: Trainer, module: TrainingModule) -> None:
         """Validate; write weights, checkpoint and pieces, each whole."""
         start = time.perf_counter()
-        if self._validation is not None:
+        if trainer.is_global_zero:
+            self._validation = self._validation or _validation(module)
             self.scores = self._validation.run(
                 module.average, module.autocast, self.folder / "pictures", self.step
             )
@@ -169,6 +160,18 @@ class Milestones(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _validation(module: TrainingModule) -> Validation:
+    chosen = module.configuration
+    return Validation(
+        validation_sources(chosen, module.device),
+        chosen.recipe,
+        chosen.architecture,
+        module.device,
+        chosen.validation_voxels_mm,
+        chosen.data.seed,
+    )
 
 
 def _write(trainer: Trainer, values: dict[str, float], step: int) -> None:
