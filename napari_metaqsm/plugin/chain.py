@@ -29,11 +29,12 @@ from napari_metaqsm.pipeline import StepResult
 from napari_metaqsm.plugin.compare_section import CompareSection
 from napari_metaqsm.plugin.editors import narrow
 from napari_metaqsm.plugin.forms import MethodForm
+from napari_metaqsm.plugin.inversion_section import InversionSection
 from napari_metaqsm.plugin.jobs import Job, show_results
 from napari_metaqsm.plugin.layer_choice import LayerChoice
 from napari_metaqsm.plugin.scan_section import ScanSection
 from napari_metaqsm.plugin.section import Section
-from napari_metaqsm.plugin.step_sections import ChooserSection, FieldSection, InversionSection, StepSection
+from napari_metaqsm.plugin.step_sections import ChooserSection, FieldSection, StepSection
 from napari_metaqsm.plugin.worker import CancellableWorker, start
 
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
