@@ -24,7 +24,7 @@ from napari_metaqsm.scan import Geometry
 # Zeros around the mask's box: the map that goes in is computed by transforms that wrap around.
 MARGIN = 4
 # What the network may take for one block: on the CPU, and of the free memory of a GPU.
-CPU_BYTES = 3e9
+CPU_BYTES = 4e9
 GPU_SHARE = 0.5
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -162,8 +162,8 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
 
     Notes
     -----
-    On a CPU with bfloat16 instructions it takes 0.6 of the time and half the memory, but moves the map by
-    up to 1 % of its maximum; there it must be asked for.
+    On a CPU with bfloat16 instructions it takes 0.6 of the time and half the memory, but moves what the
+    network adds by 1 %; there it must be asked for. What a GPU makes of float32 is torch's setting (TF32).
     """
     if name != "auto":
         return getattr(torch, name)

@@ -60,6 +60,16 @@ def test_a_file_is_read_once_until_it_changes(path, network):
     assert (second.network.head.weight == 0.5).all()
 
 
+def test_who_reads_while_weights_are_written_reads_the_old_ones_whole(path, network):
+    before = path.read_bytes()
+    with torch.no_grad():
+        network.head.weight.fill_(0.5)
+    with path.open("rb") as reader:
+        write_weights(path, network, PROVENANCE)
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
 def test_weights_are_written_whole_or_not_at_all(path, network, monkeypatch):
     before = path.read_bytes()
     with torch.no_grad():
