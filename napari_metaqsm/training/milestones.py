@@ -128,11 +128,13 @@ class Milestones(Callback):
             )
             _write(trainer, self.scores, self.step)
             # Refuses weights that are not finite, before the checkpoint takes the place of a better one.
-            write_weights(
-                self.folder / WEIGHTS,
-                module.average,
-                {**self.provenance, "steps": self.step, "minutes": module.minutes, "validation": self.scores},
-            )
+            reached = {
+                "steps": self.step,
+                "minutes": round(module.minutes, 1),
+                "hardware": f"{trainer.world_size} × {_hardware(module.device)}",
+                "validation": self.scores,
+            }
+            write_weights(self.folder / WEIGHTS, module.average, {**self.provenance, **reached})
         self._save(trainer, module)
         now = time.perf_counter()
         self.milestones_s += now - start
@@ -160,6 +162,12 @@ class Milestones(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def _validation(module: TrainingModule) -> Validation:

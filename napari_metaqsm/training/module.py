@@ -118,9 +118,8 @@ class TrainingModule(LightningModule):
         # Short memory at first: the average would otherwise hold on to the weights it began with.
         step = self.global_step
         decay = min(self.configuration.optimisation.average_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            list(self.average.parameters()), [p.detach() for p in self.network.parameters()], 1 - decay
-        )
+        for average, values in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            average.lerp_(values.detach(), 1 - decay)
         self._slot = 0
         self.stopwatch.lap("step")
 
