@@ -1,6 +1,6 @@
 """What each part of the recipe brings: small networks that differ in one thing, equally long in training.
 
-    python examples/train_ablation.py LABELS OUT [--steps 700]
+    python examples/train_ablation.py LABELS OUT [--steps 400]
 
 LABELS is the folder of label maps. Prints a Markdown table: NRMSE of the held-out heads' validation scans,
 the mean map taken off, at three voxel sizes; the closed-form L2 map beside it. Starts from the seed's network
@@ -20,7 +20,11 @@ PARTS = [
         {"inputs": ["field"], "residual": False, "conditions": ["voxel_size"]},
     ),
     ("+ mask", {"inputs": ["field", "mask"]}),
-    ("+ closed-form map in, its correction out", {"inputs": ["field", "mask", "l2"], "residual": True}),
+    (
+        "+ closed-form map in, its correction out",
+        {"inputs": ["field", "mask", "l2"], "residual": True},
+    ),
+    ("+ that map as smooth as the level asks", {"adapted": True}),
     ("+ B0 direction", {"conditions": ["voxel_size", "b0_direction"]}),
     ("+ level of the scan", {"conditions": ["voxel_size", "b0_direction", "level"]}),
     ("+ magnitude, in half of the scans", {"inputs": ["field", "mask", "l2", "magnitude"]}),
@@ -34,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
-    architecture, loss = {"width": 8, "levels": 4, "kernels": 4}, {}
+    architecture, loss = {"adapted": False, "width": 8, "levels": 4, "kernels": 4}, {}
     print("| network | mean | 1×1×1 mm | 0.5×0.5×2 mm | 0.76×0.76×3 mm |\n|---|---|---|---|---|")
     for number, (name, part) in enumerate(PARTS):
         for key, value in part.items():

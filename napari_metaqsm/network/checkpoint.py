@@ -135,7 +135,7 @@ def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, d
         usable = (
             set(architecture.inputs) <= set(INPUTS)
             and set(architecture.conditions) <= set(CONDITIONS)
-            and type(architecture.residual) is bool
+            and type(architecture.residual) is type(architecture.adapted) is bool
             and all(
                 type(getattr(architecture, n)) is int and 1 <= getattr(architecture, n) <= most
                 for n, most in LARGEST.items()

@@ -117,7 +117,7 @@ def _reconstruct(
     network = FusedUNet(
         weights.network.specialise(encode(grid, told, architecture.conditions)), dtype, device
     )
-    prepared = prepare(field_there, mask_there, grid, magnitude_there, architecture)
+    prepared = prepare(field_there, mask_there, grid, magnitude_there, told, architecture)
     most_voxels = _block_bytes(device) / _bytes_per_voxel(architecture, dtype)
     output, blocks = compute_in_blocks(network, prepared.channels, architecture, most_voxels)
     susceptibility = finish(output, prepared, mask_there)

@@ -24,6 +24,7 @@ class Architecture:
     ----------
     inputs : which of ``INPUTS`` are its channels
     residual : whether it gives the correction of the closed-form map, rather than the map itself
+    adapted : whether that map is as smooth as the scan's level asks, rather than always equally so
     conditions : which of ``CONDITIONS`` its weights are predicted from; with none it is a Mesa-QSM
     width : channels of the finest level, doubled at each coarser one
     levels : resolutions
@@ -32,6 +33,7 @@ class Architecture:
 
     inputs: tuple[str, ...] = INPUTS
     residual: bool = True
+    adapted: bool = True
     conditions: tuple[str, ...] = tuple(CONDITIONS)
     width: int = 16
     levels: int = 4

@@ -254,7 +254,7 @@ def _tissue_table(recipe: Recipe, draw: Draw) -> Tensor:
     for label, tissue in TISSUES.items():
         if tissue not in drawn:
             chi = (
-                tissue.susceptibility * draw.uniform(0.5, 1.6) + 0.012 * float(draw.normal())
+                tissue.susceptibility * draw.uniform(0.5, 1.6) + 0.012 * draw.gaussian()
                 if realistic
                 else draw.uniform(-0.12, 0.2)
             )
@@ -263,10 +263,10 @@ def _tissue_table(recipe: Recipe, draw: Draw) -> Tensor:
                 if weighted
                 else draw.uniform(0.3, 1.3)
             )
-            drawn[tissue] = chi, signal, float(draw.normal())
+            drawn[tissue] = chi, signal, draw.gaussian()
         chi, signal, shift = drawn[tissue]
         # Left and right, and structures of one kind, differ a little.
-        chi += 0.006 * float(draw.normal())
+        chi += 0.006 * draw.gaussian()
         solid, white = float(tissue is not FLUID), float(tissue is WHITE)
         table[:, label] = torch.tensor([chi, signal, shift, solid, white])
     return table.to(draw.device)
@@ -279,7 +279,7 @@ def _pose(
     b0 = torch.tensor(geometry.b0_direction)
     tilt = rotation(torch.linalg.cross(b0, torch.tensor([0.0, 0.0, 1.0])), math.acos(min(float(b0[2]), 1.0)))
     angle = math.pi if draw.chance(recipe.any_turn) else math.radians(recipe.turn_degrees)
-    matrix = rotation(draw.normal(3).cpu(), draw.uniform(0, angle)) @ tilt
+    matrix = rotation(draw.vector(), draw.uniform(0, angle)) @ tilt
     scale = torch.tensor(
         [draw.uniform(*recipe.scale) * (1 - 2 * draw.chance(0.5) if a == 0 else 1) for a in range(3)]
     )
@@ -366,11 +366,11 @@ def _texture(fine: Geometry, recipe: Recipe, draw: Draw) -> Tensor:
 
 def _draw_bodies(anatomy: _Anatomy, recipe: Recipe, draw: Draw, fine: Geometry, in_a_head: bool) -> _Anatomy:
     """Nuclei, veins and lesions, or geometric shapes where there is no head."""
-    extent = torch.tensor([n * s for n, s in zip(fine.shape, fine.voxel_size_mm, strict=True)])
+    extent = [n * s for n, s in zip(fine.shape, fine.voxel_size_mm, strict=True)]
     chi, signal, solid = anatomy.susceptibility, anatomy.signal, anatomy.solid
 
     def put(value: float, radii_mm: tuple[float, float], dimmed: float) -> None:
-        centre = ((draw.rand(3).cpu() - 0.5) * extent).tolist()
+        centre = draw.place(extent)
         found = body(fine.shape, fine.voxel_size_mm, centre, draw, radii_mm)
         if found is not None:
             box, filled = found
@@ -383,9 +383,9 @@ def _draw_bodies(anatomy: _Anatomy, recipe: Recipe, draw: Draw, fine: Geometry, 
             put(draw.uniform(-0.3, 0.3), (1.5, 12.0), draw.uniform(-0.5, 0.8))
         return anatomy
     for _ in range(draw.integer(*recipe.nucleus_count)):
-        put(0.03 + recipe.nucleus_ppm * float(draw.normal()), (2.0, 8.0), draw.uniform(0, 0.4))
+        put(0.03 + recipe.nucleus_ppm * draw.gaussian(), (2.0, 8.0), draw.uniform(0, 0.4))
     count = draw.integer(*recipe.vein_count)
-    starts = (draw.rand(count, 3) - 0.5) * extent.to(draw.device)
+    starts = (draw.rand(count, 3) - 0.5) * torch.tensor(extent, device=draw.device)
     filled = veins(fine.shape, fine.voxel_size_mm, starts, draw, recipe.vein_radius_mm, (10.0, 45.0))
     filled *= anatomy.brain
     chi += filled * (draw.uniform(*recipe.vein_ppm) - chi)
@@ -415,7 +415,7 @@ def _fields(
     kernel = dipole_kernel(padded, like=chi)
     field = crop_to(irfftn(rfftn(pad_to(chi, padded.shape)).mul_(kernel), padded.shape), grid.shape)
     b0 = torch.tensor(padded.b0_direction)
-    aside = torch.linalg.cross(b0, draw.normal(3).cpu())
+    aside = torch.linalg.cross(b0, draw.vector())
     aside = aside / aside.norm()
     axes = [
         k.reshape([-1 if a == axis else 1 for a in range(3)])
@@ -458,9 +458,9 @@ def _mask(brain: Tensor, recipe: Recipe, draw: Draw, geometry: Geometry) -> Tens
         if int(smaller.sum()) > 0.2 * mask.numel() * 0.2:
             mask = smaller
     if draw.chance(recipe.holes):
-        extent = torch.tensor([n * s for n, s in zip(geometry.shape, geometry.voxel_size_mm, strict=True)])
+        extent = [n * s for n, s in zip(geometry.shape, geometry.voxel_size_mm, strict=True)]
         for _ in range(draw.integer(1, 5)):
-            centre = ((draw.rand(3).cpu() - 0.5) * extent).tolist()
+            centre = draw.place(extent)
             found = body(geometry.shape, geometry.voxel_size_mm, centre, draw, (1.0, 4.0))
             if found is not None:
                 mask = mask.clone()

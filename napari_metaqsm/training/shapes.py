@@ -12,15 +12,19 @@ from napari_metaqsm.scan import Triple
 
 
 class Draw:
-    """Random numbers of one generator, on its device."""
+    """Random numbers of one generator, on its device; single ones never wait for it."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
         self.device = generator.device
+        self._scalars = generator
+        if generator.device.type != "cpu":
+            seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+            self._scalars = torch.Generator().manual_seed(int(seed))
 
     def uniform(self, low: float, high: float) -> float:
         """One number between ``low`` and ``high``."""
-        return low + (high - low) * float(torch.rand((), generator=self.generator, device=self.device))
+        return low + (high - low) * float(torch.rand((), generator=self._scalars))
 
     def log_uniform(self, low: float, high: float) -> float:
         """One number whose logarithm is uniform."""
@@ -33,6 +37,18 @@ class Draw:
     def integer(self, low: int, high: int) -> int:
         """One of ``low`` to ``high``, both possible."""
         return min(int(self.uniform(low, high + 1)), high)
+
+    def gaussian(self) -> float:
+        """One standard normal number."""
+        return float(torch.randn((), generator=self._scalars))
+
+    def vector(self) -> Tensor:
+        """A random direction of any length, (3,), on the CPU."""
+        return torch.randn(3, generator=self._scalars)
+
+    def place(self, extent_mm: Sequence[float]) -> Triple:
+        """A place in a box of that extent, in mm from its middle."""
+        return tuple(length * self.uniform(-0.5, 0.5) for length in extent_mm)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
@@ -72,7 +88,7 @@ def body(
     half = [draw.log_uniform(*radii_mm) for _ in range(3)]
     if kind == 1:
         half = half[:1] * 3
-    matrix = rotation(draw.normal(3).cpu(), draw.uniform(0, math.pi)).to(draw.device)
+    matrix = rotation(draw.vector(), draw.uniform(0, math.pi)).to(draw.device)
     reach = math.hypot(*half) + max(size_mm)
     box, along = [], []
     for n, size, centre in zip(shape, size_mm, centre_mm, strict=True):

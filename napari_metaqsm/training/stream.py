@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_metaqsm.network.conditions import Level, encode, measure_level
+from napari_metaqsm.network.conditions import encode, measure_level
 from napari_metaqsm.network.model import Prepared, prepare
 from napari_metaqsm.network.unet import Architecture
 from napari_metaqsm.training.examples import Example, Recipe, Subject, acquire, make_subject
@@ -30,11 +30,9 @@ class Sample(NamedTuple):
 def make_sample(example: Example, architecture: Architecture) -> Sample:
     """Channels and code of an example, its level measured as it is of a scan in use."""
     local_field, mask, magnitude, _, geometry = example
-    level = Level(0.0, 0.0)
-    if "level" in architecture.conditions:
-        level = measure_level(local_field, mask, geometry)
+    level = measure_level(local_field, mask, geometry)
     code = encode(geometry, level, architecture.conditions).to(local_field.device, non_blocking=True)
-    return Sample(prepare(local_field, mask, geometry, magnitude, architecture), code, example)
+    return Sample(prepare(local_field, mask, geometry, magnitude, level, architecture), code, example)
 
 
 def generator_for(device: torch.device, *place: object) -> torch.Generator:

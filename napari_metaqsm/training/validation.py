@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_metaqsm.evaluation.metrics import demeaned, nrmse
 from napari_metaqsm.evaluation.picture import comparison_picture
+from napari_metaqsm.network.conditions import Level
 from napari_metaqsm.network.model import finish, prepare
 from napari_metaqsm.network.unet import Architecture, UNet
 from napari_metaqsm.scan import Geometry, Triple
@@ -21,7 +22,8 @@ from napari_metaqsm.training.stream import Sample, generator_for, make_sample
 
 # Of each head at each voxel size: sources without heads count as one.
 SCANS = 2
-CLOSED_FORM = Architecture(inputs=("l2",), residual=True)
+UNKNOWN = Level(0.0, 0.0)  # the fixed map does not ask
+CLOSED_FORM = Architecture(inputs=("l2",), residual=True, adapted=False)
 
 
 class Validation:
@@ -97,7 +99,7 @@ def infer(network: UNet, sample: Sample, autocast: torch.dtype | None) -> Tensor
 
 def closed_form(example: Example) -> Tensor:
     """The closed-form L2 map in ppm, as it goes into the network."""
-    prepared = prepare(example.local_field, example.mask, example.geometry, None, CLOSED_FORM)
+    prepared = prepare(example.local_field, example.mask, example.geometry, None, UNKNOWN, CLOSED_FORM)
     return finish(torch.zeros_like(prepared.start), prepared, example.mask)
 
 

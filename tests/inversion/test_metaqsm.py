@@ -17,7 +17,9 @@ from napari_metaqsm.inversion.metaqsm import MetaQSMParameters, metaqsm
 from napari_metaqsm.method import parameter_infos, running
 from napari_metaqsm.network import inference
 from napari_metaqsm.network.checkpoint import shipped_weights, write_weights
+from napari_metaqsm.network.conditions import Level
 from napari_metaqsm.network.inference import consistent_with_field
+from napari_metaqsm.network.model import penalty_weight
 from napari_metaqsm.network.unet import Architecture, UNet
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.pipeline import default_chain, make_step, reconstruct, run_step
@@ -53,7 +55,8 @@ def invert(field=FIELD, mask=MASK, geometry=GEOMETRY, magnitude=None, **paramete
     return chi, run
 
 
-def test_a_network_that_adds_nothing_leaves_the_closed_form_map(tmp_path):
+@pytest.mark.parametrize("calm", [-0.9, 0.0])
+def test_a_network_that_adds_nothing_leaves_the_closed_form_map_of_the_level(tmp_path, calm):
     path = write_network(tmp_path / "w.safetensors", head=0.0)
     # A cube of 20 voxels, which with the margin fills a grid of 32, a multiple of the stride of 4.
     grid = Geometry((32, 32, 28), (1.0, 1.0, 1.0), (0.1, 0.2, 1.0))
@@ -61,12 +64,14 @@ def test_a_network_that_adds_nothing_leaves_the_closed_form_map(tmp_path):
     mask = torch.zeros(field.shape, dtype=torch.bool)
     mask[7:29, 5:29, 20:40] = True
     field[mask] = torch.randn(int(mask.sum()), generator=torch.Generator().manual_seed(0))
-    chi, _ = invert(field, mask, dataclasses.replace(grid, shape=field.shape), weights=path)
+    chi, run = invert(field, mask, dataclasses.replace(grid, shape=field.shape), weights=path, calm=calm)
+    told = Level(**run.remarks["network"]["level_used"])
     alone, inside = torch.zeros(grid.shape), torch.zeros(grid.shape, dtype=torch.bool)
     there = (slice(5, 27), slice(4, 28), slice(4, 24))
     alone[there], inside[there] = field[7:29, 5:29, 20:40], True
     expected = torch.zeros_like(field)
-    expected[7:29, 5:29, 20:40] = l2(alone, inside, grid, L2Parameters(penalty_weight=0.05))[there]
+    parameters = L2Parameters(penalty_weight=penalty_weight(told))
+    expected[7:29, 5:29, 20:40] = l2(alone, inside, grid, parameters)[there]
     torch.testing.assert_close(chi, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
