@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import sys
 import types
 import typing
@@ -46,6 +47,9 @@ class Data:
     )
     acquisitions_per_subject: int = parameter(
         2, low=1, high=64, help="Acquisitions made of one subject before the next is made"
+    )
+    window: tuple[int, ...] = parameter(
+        (), help="Voxels of each scan, at a random place, that a step learns from; none for the whole scan"
     )
     seed: int = parameter(0, low=0, high=2**31, help="Of everything random")
 
@@ -151,6 +155,16 @@ class Configuration:
             raise InputError(
                 f"recipe.shape is {self.recipe.shape}; {kind.levels} levels need multiples of {stride}"
             )
+        window = self.data.window
+        if window and (len(window) != 3 or any(map(operator.gt, window, self.recipe.shape))):
+            raise InputError(
+                f"data.window is {window}; it must be three numbers, none above recipe.shape "
+                f"({self.recipe.shape})"
+            )
+        if any(n < stride or n % stride for n in window):
+            raise InputError(f"data.window is {window}; {kind.levels} levels need multiples of {stride}")
+        if window and self.loss.model_weight:
+            raise InputError("loss.model_weight needs the field of whole scans; leave data.window out")
 
     @property
     def validation_voxels_mm(self) -> tuple[Triple, ...]:

@@ -101,7 +101,7 @@ def train(
     module = TrainingModule(configuration)
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(dataclasses.asdict(configuration), indent=1)
-    provenance = {"software": software_versions(), "configuration": json.loads(settings)}
+    provenance = {"software": software_versions(), "configuration": _without_folders(json.loads(settings))}
     fixed = configuration.recipe.voxel_size_mm
     if fixed is not None and not configuration.architecture.conditions:
         provenance |= {"voxel_size_mm": fixed, "tilt_degrees": configuration.recipe.tilt_degrees}
@@ -127,6 +127,14 @@ def train(
         in_steps=in_steps / spent,
         scores=milestones.scores,
     )
+
+
+def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with names alone for paths: weights go to other machines."""
+    data, optimisation = settings["data"], settings["optimisation"]
+    data["labels"], data["maps"] = Path(data["labels"]).name, [Path(p).name for p in data["maps"]]
+    optimisation["initial_weights"] = Path(optimisation["initial_weights"]).name
+    return settings
 
 
 def _checkpoint(folder: Path, resume: str | None) -> Path | None:

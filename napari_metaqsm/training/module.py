@@ -20,7 +20,7 @@ from napari_metaqsm.training.config import Configuration, Optimisation
 from napari_metaqsm.training.losses import absolute_error, gradient_error, model_error, weight_penalty
 from napari_metaqsm.training.sources import Sources, load_sources, numbered_maps
 from napari_metaqsm.training.stopwatch import Stopwatch
-from napari_metaqsm.training.stream import Sample, Stream, make_sample
+from napari_metaqsm.training.stream import Sample, Stream
 
 # As in Keras, which the paper's network was trained with.
 RMSPROP = {"alpha": 0.9, "eps": 1e-7}
@@ -77,8 +77,8 @@ class TrainingModule(LightningModule):
         """Loss of the next example."""
         if self._slot == 0:
             self.stopwatch.begin_step(self.global_step, self.device)
-        example = self._stream.example(self.global_step, self._slot)
-        sample = make_sample(example, self.configuration.architecture)
+        chosen = self.configuration
+        sample = self._stream.sample(self.global_step, self._slot, chosen.architecture, chosen.data.window)
         self._slot += 1
         self.stopwatch.lap("data")
         loss = self.loss(sample)

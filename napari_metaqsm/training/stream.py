@@ -7,6 +7,7 @@ goes on with the examples that it would have had.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from napari_metaqsm.network.conditions import encode, measure_level
 from napari_metaqsm.network.model import Prepared, prepare
 from napari_metaqsm.network.unet import Architecture
 from napari_metaqsm.training.examples import Example, Recipe, Subject, acquire, make_subject
+from napari_metaqsm.training.shapes import Draw
 from napari_metaqsm.training.sources import Sources
 
 
@@ -33,6 +35,35 @@ def make_sample(example: Example, architecture: Architecture) -> Sample:
     level = measure_level(local_field, mask, geometry)
     code = encode(geometry, level, architecture.conditions).to(local_field.device, non_blocking=True)
     return Sample(prepare(local_field, mask, geometry, magnitude, level, architecture), code, example)
+
+
+def window_of(sample: Sample, shape: Sequence[int], generator: torch.Generator) -> Sample:
+    """A part of ``shape`` around a random voxel of the mask.
+
+    Its channels and its code are those of the whole scan: the network in use sees whole heads, whose
+    closed-form map and level a scan as small as the part would not have.
+    """
+    prepared, code, example = sample
+    inside = torch.nonzero(example.mask)
+    draw = Draw(generator)
+    middle = inside[draw.integer(0, len(inside) - 1)].tolist()
+    box = []
+    for at, n, whole in zip(middle, shape, example.mask.shape, strict=True):
+        first = min(max(at - draw.integer(0, n - 1), 0), whole - n)
+        box.append(slice(first, first + n))
+    box = tuple(box)
+    local_field, mask, magnitude, susceptibility, geometry = example
+    return Sample(
+        prepared._replace(channels=prepared.channels[(..., *box)], start=prepared.start[box]),
+        code,
+        Example(
+            local_field[box],
+            mask[box],
+            None if magnitude is None else magnitude[box],
+            susceptibility[box],
+            geometry.with_shape(shape),
+        ),
+    )
 
 
 def generator_for(device: torch.device, *place: object) -> torch.Generator:
@@ -79,6 +110,11 @@ class Stream:
             self._subjects[slot] = turn, make_subject(self.sources, self.recipe, generator)
         generator = self._generator("acquisition", slot, turn, acquisition)
         return acquire(self._subjects[slot][1], self.recipe, generator)
+
+    def sample(self, step: int, slot: int, architecture: Architecture, window: Sequence[int]) -> Sample:
+        """The example in ``slot`` of ``step``, or the ``window`` of it that is learned from."""
+        sample = make_sample(self.example(step, slot), architecture)
+        return window_of(sample, window, self._generator("window", slot, step)) if window else sample
 
     def _generator(self, *place: object) -> torch.Generator:
         return generator_for(self.device, self.seed, self.rank, *place)

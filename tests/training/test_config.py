@@ -44,6 +44,13 @@ def test_lists_become_tuples_and_whole_numbers_become_floats():
         ({"data": {"seed": True}}, r"data\.seed is True; it must be a whole number"),
         ({"data": {"labels": 5}}, r"data\.labels is 5; it must be text"),
         ({"data": {"maps": "a.nii"}}, r"data\.maps is 'a\.nii'; it must be a list"),
+        ({"data": {"window": [8, 8]}}, r"data\.window is \(8, 8\); it must be three numbers"),
+        ({"data": {"window": [400, 8, 8]}}, r"data\.window is \(400, 8, 8\); .* none above recipe\.shape"),
+        ({"data": {"window": [20, 20, 20]}}, r"data\.window is \(20, 20, 20\); 4 levels need multiples of 8"),
+        (
+            {"data": {"window": [8, 8, 8]}, "loss": {"model_weight": 0.5}},
+            r"loss\.model_weight needs the field of whole scans",
+        ),
         ({"recipe": {"shape": [8, 8]}}, r"recipe\.shape is \[8, 8\]; it must be a list of 3"),
         ({"recipe": {"holes": float("nan")}}, r"recipe\.holes is nan; it must be a finite number"),
         (

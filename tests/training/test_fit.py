@@ -171,6 +171,9 @@ def test_initial_weights_are_taken_or_refused(whole, tiny, tmp_path):
     chosen = tiny(optimisation={"initial_weights": str(folder / "weights.safetensors")})
     expected = read_weights(folder / "weights.safetensors").network.state_dict()
     assert_same(dict(TrainingModule(chosen).network.state_dict()), dict(expected))
+    train(chosen, tmp_path / "again", limit_minutes=0)
+    said = read_weights(tmp_path / "again/weights.safetensors").provenance["configuration"]
+    assert said["optimisation"]["initial_weights"] == "weights.safetensors"  # not where it lay
     with pytest.raises(InputError, match="are of another architecture"):
         TrainingModule(tiny(**{**vars_of(chosen), "architecture": {"width": 4}}))
     save_file({}, tmp_path / "empty.safetensors")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from napari_metaqsm.network.unet import Architecture
 from napari_metaqsm.training import stream as module
 from napari_metaqsm.training.examples import Recipe
 from napari_metaqsm.training.sources import Sources
@@ -25,6 +26,25 @@ def test_a_stream_that_begins_later_goes_on_as_the_first_would_have():
             assert torch.equal(again.local_field, before[step, slot].local_field)
             assert torch.equal(again.susceptibility, before[step, slot].susceptibility)
             assert again.geometry == before[step, slot].geometry
+
+
+def test_a_window_is_a_part_of_the_scan_with_the_code_of_the_whole():
+    architecture, window = Architecture(levels=2), (4, 6, 2)
+    whole, part = (make().sample(2, 1, architecture, shape) for shape in ((), window))
+    assert torch.equal(part.code, whole.code)
+    assert part.prepared.channels.shape == (1, 4, *window)
+    assert part.example.geometry.shape == window
+    assert bool(part.example.mask.any())
+    # Somewhere in the whole there is exactly that part, of everything at the same place.
+    wide = torch.cat(
+        [whole.prepared.channels[0], whole.prepared.start[None], whole.example.susceptibility[None]]
+    )
+    narrow = torch.cat(
+        [part.prepared.channels[0], part.prepared.start[None], part.example.susceptibility[None]]
+    )
+    places = wide.unfold(1, 4, 1).unfold(2, 6, 1).unfold(3, 2, 1)
+    assert bool((places == narrow[:, None, None, None]).all(dim=(0, 4, 5, 6)).any())
+    assert torch.equal(make().sample(2, 1, architecture, window).prepared.start, part.prepared.start)
 
 
 def test_no_two_examples_are_the_same():
