@@ -95,7 +95,9 @@ class Optimisation:
         choices=("auto", "float32", "bfloat16"),
         help="Of convolutions; auto is bfloat16 where the hardware computes it",
     )
-    initial_weights: str = parameter("", help="Weights of the same architecture to start from")
+    initial_weights: str = parameter(
+        "", help="Weights to start from: of the same architecture, or of a Meta-QSM, for a Mesa-QSM"
+    )
 
     __post_init__ = check_parameters
 

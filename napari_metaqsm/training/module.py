@@ -10,18 +10,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.network.checkpoint import read_weights
+from napari_metaqsm.network.conditions import Level, encode
 from napari_metaqsm.network.unet import UNet
+from napari_metaqsm.scan import Geometry
 from napari_metaqsm.training.config import Configuration, Optimisation
 from napari_metaqsm.training.losses import absolute_error, gradient_error, model_error, weight_penalty
 from napari_metaqsm.training.sources import Sources, load_sources, numbered_maps
 from napari_metaqsm.training.stopwatch import Stopwatch
 from napari_metaqsm.training.stream import Sample, Stream
 
+# Of a scan, for the Mesa-QSM that begins as a Meta-QSM of one voxel size.
+TYPICAL = Level(mismatch=0.35, noise=0.45)
 # As in Keras, which the paper's network was trained with.
 RMSPROP = {"alpha": 0.9, "eps": 1e-7}
 
@@ -155,13 +158,17 @@ def _initial_network(configuration: Configuration) -> UNet:
         network = UNet(configuration.architecture)
     path = configuration.optimisation.initial_weights
     if path:
-        try:
-            network.load_state_dict({name: values.float() for name, values in load_file(path).items()})
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"the initial weights {path} cannot be read: {error}") from error
-        except RuntimeError as error:
-            first = str(error).splitlines()[1].strip()
-            raise InputError(f"the initial weights {path} are of another architecture: {first}") from error
+        given = read_weights(path).network
+        fixed = configuration.recipe.voxel_size_mm
+        if given.architecture.conditions and not configuration.architecture.conditions and fixed is not None:
+            geometry = Geometry(configuration.recipe.shape, fixed)
+            given = given.specialise(encode(geometry, TYPICAL, given.architecture.conditions))
+        if given.architecture != configuration.architecture:
+            raise InputError(
+                f"the initial weights {path} are of another architecture: {given.architecture}, not "
+                f"{configuration.architecture}"
+            )
+        network.load_state_dict(given.state_dict())
     return network.to(memory_format=torch.channels_last_3d)
 
 

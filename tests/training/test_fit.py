@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from napari_metaqsm.errors import InputError, MetaQSMWarning
 from napari_metaqsm.method import running
 from napari_metaqsm.network.checkpoint import read_weights
+from napari_metaqsm.network.conditions import encode
+from napari_metaqsm.scan import Geometry
 from napari_metaqsm.training.config import Optimisation
 from napari_metaqsm.training.fit import train
-from napari_metaqsm.training.module import TrainingModule, autocast_type, learning_rate
+from napari_metaqsm.training.module import TYPICAL, TrainingModule, autocast_type, learning_rate
 
 # Lightning's own call, deprecated in the newest torch
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
@@ -176,12 +177,27 @@ def test_initial_weights_are_taken_or_refused(whole, tiny, tmp_path):
     assert said["optimisation"]["initial_weights"] == "weights.safetensors"  # not where it lay
     with pytest.raises(InputError, match="are of another architecture"):
         TrainingModule(tiny(**{**vars_of(chosen), "architecture": {"width": 4}}))
-    save_file({}, tmp_path / "empty.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
-    for name, words in (("damaged", "cannot be read"), ("none", "cannot be read"), ("empty", "another")):
+    for name, words in (("damaged", "cannot be read"), ("none", "no such file")):
         path = str(tmp_path / f"{name}.safetensors")
         with pytest.raises(InputError, match=words):
             TrainingModule(tiny(optimisation={"initial_weights": path}))
+
+
+def test_a_fixed_resolution_network_begins_as_the_other_is_at_its_voxel_size(whole, tiny):
+    folder, _ = whole
+    path = folder / "weights.safetensors"
+    size = (0.8, 0.8, 2.0)
+    chosen = tiny(
+        architecture={"conditions": []},
+        recipe={"voxel_size_mm": list(size)},
+        optimisation={"initial_weights": str(path)},
+    )
+    network = read_weights(path).network
+    code = encode(Geometry((8, 8, 8), size), TYPICAL, network.architecture.conditions)
+    assert_same(
+        dict(TrainingModule(chosen).network.state_dict()), dict(network.specialise(code).state_dict())
+    )
 
 
 def vars_of(chosen):
