@@ -22,7 +22,7 @@ GAIN = 5.0
 # Of the closed-form map that goes in, mm²: the default of the method "l2", or between which it lies
 # where it follows the scan's level.
 PENALTY_WEIGHT = 0.05
-PENALTY_WEIGHTS = (0.002, 0.3)
+PENALTY_WEIGHTS = (0.01, 0.3)
 
 
 class Prepared(NamedTuple):
