@@ -31,7 +31,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "inversion": ("susceptibility",),
 }
 # The inversions that run where none is named: on the command line, in Python, and ticked in the window.
-DEFAULT_INVERSIONS = ("tkd", "l2")
+DEFAULT_INVERSIONS = ("tkd", "metaqsm")
 
 
 # ------------------------------------------------------------------------------- parameters

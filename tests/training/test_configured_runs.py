@@ -28,6 +28,8 @@ def test_each_example_runs(path, tmp_path, request):
         "data.validation_voxels_mm=[[1,1,1]]",
         "run.device=cpu",
     ]
+    if "window =" in path.read_text():
+        settings += ["data.window=[8,8,8]"]
     if "heads" in path.read_text():
         folder = request.getfixturevalue("shared") / "data/labels"
         one = tmp_path / "labels"
