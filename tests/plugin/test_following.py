@@ -263,7 +263,8 @@ def test_a_file_of_ones_own_is_named_after_the_file_alone(dock):
 
 # --------------------------------------------------------------------------- the newest value
 def test_of_a_slow_map_the_newest_value_alone_is_finished(dock, qtbot, gate, ran, monkeypatch):
-    monkeypatch.setattr(following_module, "FOLLOWS_THE_HAND_S", 0.0)
+    # Every computation is slow, also one that the record rounds to no time at all.
+    monkeypatch.setattr(following_module, "FOLLOWS_THE_HAND_S", -1.0)
     gate.open.clear()
     gate.ended.clear()
     shown = ran.data.copy()
