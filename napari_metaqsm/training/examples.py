@@ -28,7 +28,8 @@ from napari_metaqsm.training.shapes import Draw, body, rotation, veins
 from napari_metaqsm.training.sources import Head, Map, Sources
 from napari_metaqsm.units import rad_per_ppm
 
-PPB = 1e-3  # ppm
+# Of a scan that erosion must leave in the mask.
+LEAST_SHARE = 0.04
 
 
 @dataclass(frozen=True)
@@ -436,7 +437,6 @@ def _mean_phase(field: Tensor, signal: Tensor, parts: list[int], draw: Draw) -> 
     """Field whose phase is that of the mean signal of the fine voxels."""
     radians = rad_per_ppm(3.0, draw.uniform(0.005, 0.025))
     middle = blockwise(field, parts)
-    phase = field
     for axis, part in enumerate(parts):
         middle = middle.repeat_interleave(part, axis)
     phase = radians * (field - middle)
@@ -455,7 +455,7 @@ def _mask(brain: Tensor, recipe: Recipe, draw: Draw, geometry: Geometry) -> Tens
             indexing="ij",
         )
         smaller = eroded(mask, sum(o * o for o in offsets) <= radius**2)
-        if int(smaller.sum()) > 0.2 * mask.numel() * 0.2:
+        if int(smaller.sum()) > LEAST_SHARE * mask.numel():
             mask = smaller
     if draw.chance(recipe.holes):
         extent = [n * s for n, s in zip(geometry.shape, geometry.voxel_size_mm, strict=True)]
