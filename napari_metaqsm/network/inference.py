@@ -166,7 +166,8 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
     Notes
     -----
     On a CPU with bfloat16 instructions it takes 0.6 of the time and moves the map of a phantom by 0.06 %
-    of its maximum, but that of random weights by 1.3 %; there it must be asked for. What a GPU makes of float32 is torch's setting (TF32).
+    of its maximum, but that of random weights by 1.3 %; there it must be asked for.
+    What a GPU makes of float32 is torch's setting (TF32).
     """
     if name != "auto":
         return getattr(torch, name)
