@@ -30,6 +30,9 @@ STAGES: dict[str, tuple[str, ...]] = {
     "background": ("local_field", "eroded_mask"),
     "inversion": ("susceptibility",),
 }
+# How an inversion comes to its map: by one formula, by steps that lower an objective, or by what a network
+# has learned.
+KINDS = ("direct", "iterative", "learned")
 # The inversions that run where none is named: on the command line, in Python, and ticked in the window.
 DEFAULT_INVERSIONS = ("tkd", "metaqsm")
 
@@ -141,7 +144,7 @@ class Method:
     ``needs`` are the data it cannot run without, ``takes`` those it can use, each with the
     documented stand-in that it falls back to (and that the record then names); ``settings`` are those
     of geometry, acquisition and parameters that it asks for. ``check`` refuses beforehand a geometry and
-    parameters that do not go together.
+    parameters that do not go together. ``kind`` is one of ``KINDS`` for an inversion, else empty.
     """
 
     stage: str
@@ -154,6 +157,7 @@ class Method:
     takes: Mapping[str, str]
     settings: tuple[str, ...]
     check: Callable[[Any, Any], object] | None
+    kind: str
 
     @property
     def summary(self) -> str:
@@ -191,6 +195,7 @@ def method(
     reference: str,
     stand_ins: Mapping[str, str] | None = None,
     check: Callable[[Any, Any], object] | None = None,
+    kind: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as a method of ``stage`` under its own name.
 
@@ -198,6 +203,7 @@ def method(
     besides ``geometry``, ``acquisition`` and ``parameters``). An argument with a default of None is
     optional; ``stand_ins`` says in a few words what is used in its place. ``check`` takes geometry and
     parameters and raises ``InputError`` where the method would, so that a chain is refused before it runs.
+    ``kind`` of an inversion is one of ``KINDS``.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -217,9 +223,14 @@ def method(
             takes=dict(stand_ins or {}),
             settings=tuple(name for name in arguments if name in _SETTINGS),
             check=check,
+            kind=kind,
         )
         if stage not in STAGES:
             raise TypeError(f"{function.__name__}: stage is {stage!r}; it must be one of {', '.join(STAGES)}")
+        if (kind in KINDS) != (stage == "inversion"):
+            raise TypeError(
+                f"{function.__name__}: kind is {kind!r}; an inversion has one of {', '.join(KINDS)}"
+            )
         _REGISTRY[stage, entry.name] = entry
         return function
 
@@ -267,30 +278,38 @@ class Run:
 
     report: Callable[[float, str], None]
     stopped: Callable[[], bool]
+    plot: Callable[[str, int, float], None]
     notices: list[str] = field(default_factory=list)
     remarks: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    latest: str = ""
 
 
-_UNWATCHED = Run(report=lambda fraction, label: None, stopped=lambda: False)
+_UNWATCHED = Run(
+    report=lambda fraction, label: None, stopped=lambda: False, plot=lambda curve, index, value: None
+)
 _run: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
 def running(
-    report: Callable[[float, str], None] | None = None, stopped: Callable[[], bool] | None = None
+    report: Callable[[float, str], None] | None = None,
+    stopped: Callable[[], bool] | None = None,
+    plot: Callable[[str, int, float], None] | None = None,
 ) -> Iterator[Run]:
     """Watch the methods called inside, from the thread that computes.
 
-    Inside another such block, what is not given is the outer one's; notices and remarks stay with the
-    inner.
+    Inside another such block, what is not given is the outer one's; notices, remarks and curves stay with
+    the inner.
 
     Parameters
     ----------
     report : called with the fraction done of the current loop (0 to 1) and its label
     stopped : asked before each step; once it is true, :class:`Cancelled` is raised there
+    plot : called with the name of a curve of convergence, the number of its point and the point's value
     """
     outer = _run.get() or _UNWATCHED
-    run = Run(report or outer.report, stopped or outer.stopped)
+    run = Run(report or outer.report, stopped or outer.stopped, plot or outer.plot)
     token = _run.set(run)
     try:
         yield run
@@ -309,14 +328,35 @@ def part(index: int, count: int, label: str) -> Iterator[Run]:
 def steps(count: int, label: str) -> Iterator[int]:
     """Count like ``range(count)``, reporting each step and stopping where the user asks for it.
 
+    The label is followed by what :func:`point` was told during the step before.
+
     Raises
     ------
     Cancelled
         At the first step after the user stopped the work.
     """
     for index in range(count):
-        announce(label, index / count)
+        run = _run.get()
+        latest = run.latest if run is not None else ""
+        announce(f"{label}, {latest}" if latest else label, index / count)
+        if run is not None:
+            run.latest = ""
         yield index
+
+
+def point(curve: str, value: float) -> None:
+    """One point of a curve of convergence, such as the relative residual after an iteration.
+
+    The curve is kept in the step's record and drawn while the method runs, and the newest value stands
+    beside the label of the loop that is running.
+    """
+    run = _run.get()
+    if run is not None:
+        points = run.curves.setdefault(curve, [])
+        # Three digits tell all that a curve can; a record of hundreds of points stays small.
+        points.append(float(f"{value:.3g}"))
+        run.latest = f"{curve} {points[-1]:.2g}"
+        run.plot(curve, len(points) - 1, points[-1])
 
 
 def announce(label: str, fraction: float = 0.0) -> None:

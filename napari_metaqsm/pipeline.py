@@ -128,6 +128,7 @@ def run_step(
             "stand_ins": {n: text for n, text in entry.takes.items() if n not in chosen},
             **decided,
             **run.remarks,
+            **({"convergence": run.curves} if run.curves else {}),
             "device": str(used),
             "seconds": round(time.perf_counter() - started, 3),
             "warnings": list(run.notices),
@@ -152,8 +153,9 @@ def _checked(
             arrays[name] = checks.check_field(name, arrays[name], mask)
     if "magnitude" in arrays:
         arrays["magnitude"] = checks.check_magnitude(arrays["magnitude"], mask)
-    if "noise" in arrays:
-        arrays["noise"] = checks.check_finite("noise", arrays["noise"], mask)
+    for name in ("noise", "initial_susceptibility"):
+        if name in arrays:
+            arrays[name] = checks.check_finite(name, arrays[name], mask)
     if "phase" in arrays:
         _check_acquisition(acquisition)
         arrays["phase"], scale = phase_in_radians(arrays["phase"], acquisition, mask)
@@ -441,11 +443,20 @@ def invert(
     magnitude: np.ndarray | None = None,
     noise: np.ndarray | None = None,
     *,
+    acquisition: Acquisition | None = None,
+    initial_susceptibility: np.ndarray | None = None,
     device: str = "auto",
     **parameters: Any,
 ) -> np.ndarray:
-    """Susceptibility (ppm, paramagnetic positive, not referenced) from the local field (ppm)."""
+    """Susceptibility (ppm, paramagnetic positive, not referenced) from the local field (ppm).
+
+    Parameters
+    ----------
+    acquisition : echo times and field strength, for the methods that weigh the phase as acquired
+    initial_susceptibility : where an iterative method begins, such as its map with another weight
+    """
     geometry = Geometry(local_field.shape, voxel_size_mm, b0_direction)
     data = {"local_field": local_field, "mask": mask, "magnitude": magnitude, "noise": noise}
+    data["initial_susceptibility"] = initial_susceptibility
     step = make_step("inversion", method, **parameters)
-    return run_step(step, data, geometry, device=device).outputs["susceptibility"]
+    return run_step(step, data, geometry, acquisition, device).outputs["susceptibility"]

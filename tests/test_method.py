@@ -17,6 +17,7 @@ from napari_metaqsm.method import (
     parameter,
     parameter_infos,
     part,
+    point,
     running,
     steps,
 )
@@ -89,7 +90,13 @@ def registry(monkeypatch):
 
 
 def test_a_method_is_known_by_what_its_signature_asks_for(registry):
-    @method("inversion", title="Mine", reference="doi:1", stand_ins={"magnitude": "equal weights"})
+    @method(
+        "inversion",
+        title="Mine",
+        reference="doi:1",
+        stand_ins={"magnitude": "equal weights"},
+        kind="iterative",
+    )
     def mine(local_field, mask, geometry, parameters: Some, magnitude=None):
         """First line.
 
@@ -112,6 +119,16 @@ def test_an_optional_input_without_a_stand_in_is_refused(registry):
         method("inversion", title="Mine", reference="doi:1")(mine)
     with pytest.raises(TypeError, match=r"needs a stand-in"):
         method("inversion", title="Mine", reference="doi:1", stand_ins={"mask": "all"})(mine)
+    assert methods() == ()
+
+
+def test_an_inversion_says_of_what_kind_it_is_and_nothing_else_does(registry):
+    def mine(local_field, geometry, parameters: Some): ...
+
+    with pytest.raises(TypeError, match=r"mine: kind is 'fast'; an inversion has one of direct, iterative"):
+        method("inversion", title="Mine", reference="doi:1", kind="fast")(mine)
+    with pytest.raises(TypeError, match=r"mine: kind is 'direct'"):
+        method("background", title="Mine", reference="doi:1", kind="direct")(mine)
     assert methods() == ()
 
 
@@ -202,6 +219,19 @@ def test_what_is_not_given_is_the_outer_runs_but_notices_stay_inside():
         assert outer.notices == []
     assert heard == ["once"]
     announce("after")  # nobody watches any more
+
+
+def test_points_of_a_curve_are_kept_plotted_and_said_beside_the_loop():
+    heard, plotted = [], []
+    with running(lambda done, label: heard.append(label), plot=lambda *p: plotted.append(p)):
+        with part(0, 2, "MEDI") as run:
+            for index in steps(3, "CG"):
+                if index != 1:
+                    point("residual", 0.12345 / 10**index)
+        assert run.curves == {"residual": [0.123, 0.00123]}
+    assert heard == ["MEDI: CG", "MEDI: CG, residual 0.12", "MEDI: CG"]
+    assert plotted == [("residual", 0, 0.123), ("residual", 1, 0.00123)]
+    point("residual", 1.0)  # nobody watches
 
 
 def test_a_part_reports_its_share():

@@ -13,8 +13,6 @@ from napari_metaqsm.pipeline import Step, make_step
 
 # The switch that makes a method leave out the magnitude: such a method is shown with and without it.
 MAGNITUDE_SWITCH = "use_magnitude"
-# A method that reads such a file has been trained; the others are classical.
-WEIGHTS = "*.safetensors"
 # Works at the voxel sizes of its weights alone, and is compared there.
 MESA = "mesaqsm"
 
@@ -29,7 +27,7 @@ class Contender:
     @property
     def learned(self) -> bool:
         """Whether its weights come from training."""
-        return any(info.file == WEIGHTS for info in parameter_infos(self.step.parameters))
+        return self.step.entry.kind == "learned"
 
 
 def parse_contender(text: str) -> Contender:

@@ -27,7 +27,7 @@ class L2Parameters:
     __post_init__ = check_parameters
 
 
-@method("inversion", title="Closed-form L2", reference="doi:10.1002/jmri.24365")
+@method("inversion", title="Closed-form L2", reference="doi:10.1002/jmri.24365", kind="direct")
 def l2(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: L2Parameters) -> Tensor:
     """Direct: smooth, few streaks, small structures blurred and values low; instant.
 

@@ -82,6 +82,7 @@ def _by(sizes: tuple[float, ...]) -> str:
 
 @method(
     "inversion",
+    kind="learned",
     title="Mesa-QSM",
     reference="doi:10.48550/arXiv.1908.00206",
     stand_ins={"magnitude": "none: the network was trained with and without"},

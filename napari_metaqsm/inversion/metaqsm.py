@@ -51,6 +51,7 @@ def usable_weights(geometry: Geometry, parameters: MetaQSMParameters) -> Weights
 
 @method(
     "inversion",
+    kind="learned",
     title="Meta-QSM",
     reference="doi:10.48550/arXiv.1908.00206",
     stand_ins={"magnitude": "none: the network was trained with and without"},

@@ -28,7 +28,7 @@ class TKDParameters:
     __post_init__ = check_parameters
 
 
-@method("inversion", title="TKD", reference="doi:10.1002/mrm.22135")
+@method("inversion", title="TKD", reference="doi:10.1002/mrm.22135", kind="direct")
 def tkd(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: TKDParameters) -> Tensor:
     """Direct: divides by the dipole in k-space; instant, streaks, values about 20 % low.
 

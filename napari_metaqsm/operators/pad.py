@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import scipy.fft
 import torch
 from torch import Tensor
 
 from napari_metaqsm.operators.fourier import fast_shape
+from napari_metaqsm.scan import Geometry
 
 Box = tuple[slice, slice, slice]
+# Zeros between the mask and its periodic continuation, for methods that compute near the mask alone.
+MARGIN_MM = 24.0
 
 
 def padded_shape(shape: Sequence[int], factor: float) -> tuple[int, ...]:
@@ -45,3 +50,40 @@ def mask_box(mask: Tensor) -> Box:
         inside = torch.nonzero(mask.bool().any(dim=others[1]).any(dim=others[0])).flatten()
         box.append(slice(int(inside[0]), int(inside[-1]) + 1))
     return tuple(box)
+
+
+@dataclass(frozen=True)
+class WorkingGrid:
+    """The part of a scan that an iterative method computes on: the mask's box, and zeros after it.
+
+    ``box`` are the slices (i, j, k) of the scan, ``geometry`` is that of the grid. Methods that work on the
+    same grid share its cached kernels.
+    """
+
+    box: Box
+    geometry: Geometry
+
+    def cut(self, x: Tensor) -> Tensor:
+        """What of ``x`` (..., i, j, k) lies in the box, followed by zeros: a copy on the grid."""
+        cut = x[(..., *self.box)]
+        return pad_to(cut, self.geometry.shape) if cut.shape[-3:] != self.geometry.shape else cut.clone()
+
+    def paste(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Back to the scan: ``x`` (..., i, j, k) of the grid, zero outside ``mask`` (i, j, k)."""
+        whole = x.new_zeros((*x.shape[:-3], *mask.shape))
+        shape = [s.stop - s.start for s in self.box]
+        whole[(..., *self.box)] = crop_to(x, shape) * mask[self.box]
+        return whole
+
+
+def working_grid(mask: Tensor, geometry: Geometry, margin_mm: float = MARGIN_MM) -> WorkingGrid:
+    """A grid that holds ``mask`` with at least ``margin_mm`` before it comes round again.
+
+    Its sides are fast to transform whichever axis is last, so that permuted axes give the permuted grid.
+    """
+    box = mask_box(mask)
+    sides = (
+        s.stop - s.start + math.ceil(margin_mm / v) for s, v in zip(box, geometry.voxel_size_mm, strict=True)
+    )
+    shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in sides)
+    return WorkingGrid(box, geometry.with_shape(shape))

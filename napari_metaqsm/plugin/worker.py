@@ -48,8 +48,9 @@ class CancellableWorker(FunctionWorker):
     def _report(self, fraction: float, text: str) -> None:
         now = time.monotonic()
         last, last_text = self._last_report
-        if text != last_text or now - last >= SHORTEST_REPORT_INTERVAL_S:
-            self._last_report = (now, text)
+        text_alone = text.partition(", ")[0]  # without the newest point of a curve, which always differs
+        if text_alone != last_text or now - last >= SHORTEST_REPORT_INTERVAL_S:
+            self._last_report = (now, text_alone)
             self.progress.progressed.emit(fraction, text)
 
 

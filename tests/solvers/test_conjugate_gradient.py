@@ -69,4 +69,26 @@ def test_it_leaves_the_right_side_alone_and_stops_when_asked(matrix):
     reports = []
     with pytest.raises(Cancelled), running(lambda *r: reports.append(r), lambda: len(reports) == 3):
         conjugate_gradient(applied(matrix), b, iterations=50, tolerance=0.0)
-    assert reports == [(0.0, "CG"), (0.02, "CG"), (0.04, "CG")]
+    assert [done for done, _ in reports] == [0.0, 0.02, 0.04]
+    assert reports[0][1] == "CG"
+    assert all(label.startswith("CG, relative residual ") for _, label in reports[1:])
+
+
+def test_it_goes_on_from_where_it_is_told_to(matrix):
+    b = right_sides(2)
+    exact = torch.linalg.solve(matrix, b.flatten(1).T).T.reshape(b.shape)
+    x, residual = conjugate_gradient(applied(matrix), b, iterations=0, tolerance=0.0, start=exact[0])
+    assert torch.equal(x[0], exact[0])
+    assert residual[0] < 1e-10
+    assert residual[1] > 0.1
+    x, _ = conjugate_gradient(applied(matrix), b, iterations=200, tolerance=1e-12, start=exact[0])
+    torch.testing.assert_close(x, exact, rtol=0, atol=1e-10)
+
+
+def test_its_residuals_are_a_curve_that_ends_at_the_one_returned(matrix):
+    with running() as run:
+        _, residual = conjugate_gradient(applied(matrix), right_sides(), iterations=9, tolerance=0.0)
+        conjugate_gradient(applied(matrix), right_sides(), iterations=9, tolerance=0.0, curve="")
+    (curve,) = run.curves.values()
+    assert len(curve) == 9
+    assert curve[-1] == pytest.approx(float(residual), rel=1e-2)
