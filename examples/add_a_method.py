@@ -25,7 +25,7 @@ class TikhonovParameters:
     __post_init__ = check_parameters
 
 
-@method("inversion", title="Tikhonov", reference="doi:10.1002/jmri.24365")
+@method("inversion", title="Tikhonov", reference="doi:10.1002/jmri.24365", kind="direct")
 def tikhonov(local_field: Tensor, mask: Tensor, geometry, parameters: TikhonovParameters) -> Tensor:
     """Direct: penalises the susceptibility itself, chi = D f / (D^2 + lambda)."""
     kernel = dipole_kernel(geometry, like=local_field)

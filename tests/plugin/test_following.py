@@ -62,7 +62,7 @@ def gate(monkeypatch):
     monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
     gate = Gate()
 
-    @method("inversion", title="Moved", reference="doi:10.1000/1")
+    @method("inversion", title="Moved", reference="doi:10.1000/1", kind="direct")
     def moved(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: MovedParameters) -> Tensor:
         """Under test: the field, and the slider's share of it."""
         gate.pass_through(parameters.calm)
