@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from chain import peak_volumes
+from measure import peak_volumes
 from torch import Tensor
 
 from napari_metaqsm.inversion.metaqsm import MetaQSMParameters, metaqsm
