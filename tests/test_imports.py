@@ -35,6 +35,8 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {*BASE, "operators"},
     "io": BASE,
     "pipeline": {*ENGINE, *STAGES, "device", "checks", "provenance", "referencing"},
+    # It runs methods as the window does, on heads that it makes itself.
+    "timing": {*BASE, "method", "device", "operators", "pipeline"},
     # Weights say which versions made them.
     "training": {*ENGINE, "simulation", "evaluation", "provenance"},
     # It runs methods as users do (pipeline), on scans made as training makes them and on those in files.

@@ -9,8 +9,8 @@ from napari.layers import Layer
 
 from napari_metaqsm.plugin.layers import metadata_of
 
-# Of a step's record, what says how it was set; the other tables say what it found or decided.
-_SETTINGS = ("parameters", "stand_ins")
+# Of a step's record, what says how it was set, and curves; the other tables say what it found or decided.
+_NO_FINDINGS = ("parameters", "stand_ins", "convergence")
 
 
 def about_map(layer: Layer) -> str:
@@ -26,9 +26,14 @@ def about_step(step: Mapping[str, Any]) -> list[str]:
     found = [(name, table) for name, table in step.items() if isinstance(table, Mapping)]
     return [
         f"{step['title']}{where}: {_listed(step['parameters']) or 'no parameters'}",
-        *(f"{_spoken(name)}: {_listed(table)}" for name, table in found if name not in _SETTINGS),
+        *(f"{_spoken(name)}: {_listed(table)}" for name, table in found if name not in _NO_FINDINGS),
+        *(f"Convergence: {name} {_value(c[-1])} after {len(c)}" for name, c in _curves(step).items()),
         *(f"Note: {text}" for text in step.get("warnings", ())),
     ]
+
+
+def _curves(step: Mapping[str, Any]) -> Mapping[str, list[float]]:
+    return step.get("convergence", {})
 
 
 def _listed(table: Mapping[str, Any]) -> str:

@@ -173,6 +173,7 @@ class SusceptibilityMapping(QWidget):
                 returned=self._on_returned,
                 errored=self._on_errored,
                 finished=self._on_finished,
+                plotted=self._on_plotted,
             )
             self._running = (self._section, job, worker)
             self._on_progress(0.0, "starting")
@@ -198,6 +199,13 @@ class SusceptibilityMapping(QWidget):
             return
         self.progress.setValue(round(1000 * fraction))
         self.progress_label.setText(text if text == job.title else f"{job.title}: {text}")
+
+    def _on_plotted(self, points: list[tuple[str, int, float]]) -> None:
+        if self._running is None or self._released:
+            return
+        step, job, worker = self._running
+        if not worker.abort_requested:
+            step.show_points(job, points)
 
     def _on_returned(self, result: StepResult | None) -> None:
         if self._released or result is None:
@@ -245,7 +253,7 @@ class SusceptibilityMapping(QWidget):
         elif worker.abort_requested:
             for each in self.steps:
                 if each.state is each.state.RUNNING:
-                    each.refresh()
+                    each.stop()
             self.progress_label.setText(f"{job.title} was cancelled")
         else:
             self.progress_label.clear()
@@ -276,6 +284,7 @@ class SusceptibilityMapping(QWidget):
         if self._released:
             return
         self.cancel()
+        self.inversion.beforehand.release()
         self._released = True
         if self.compare.comparison is not None:
             self.compare.comparison.close()
@@ -337,6 +346,9 @@ class SusceptibilityMapping(QWidget):
         for name, title in _devices().items():
             self.device.addItem(title, name)
         narrow(self.device)
+        self.device.currentIndexChanged.connect(
+            lambda: self.inversion.look_ahead_on(self.device.currentData())
+        )
         self.device.setVisible(self.device.count() > 2)
         self.progress_label = QLabel()
         self.progress_label.setWordWrap(True)
@@ -363,6 +375,7 @@ class SusceptibilityMapping(QWidget):
         self.run_button.setEnabled(not running)
         self.cancel_button.setEnabled(self.is_running)
         self.inversion.hold(running)
+        self.inversion.stand_back(self.is_running)
         self.progress.setVisible(running)
         for step in self.steps:
             step.run_button.setEnabled(not running and step.can_run())

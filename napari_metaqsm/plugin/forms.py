@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class ParameterForm(QWidget):
         self.sliders = tuple(info.name for info in self._infos if info.slider)
         self._held = False
         self._editors = {info.name: self._editor(info) for info in self._infos}
+        self._behind: list[QWidget] = []
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -48,12 +50,15 @@ class ParameterForm(QWidget):
             label.setToolTip(tooltip(info))
             label.setWordWrap(True)
             layout.addRow(label, self._editors[info.name].native)
+            if not info.slider:
+                self._behind += [label, self._editors[info.name].native]
         if self._infos:
             self._reset = QPushButton("Defaults")
             self._reset.setToolTip("Set every parameter of this method back to its default")
             self._reset.clicked.connect(self.reset)
             self.changed.connect(self._update_reset)
             layout.addRow("", self._reset)
+            self._behind.append(self._reset)
             self._update_reset()
 
     def values(self) -> dict[str, Any]:
@@ -82,6 +87,11 @@ class ParameterForm(QWidget):
                 self._editors[name].native.setEnabled(not held)
             self._update_reset()
 
+    def show_all(self, every: bool) -> None:
+        """Show every parameter, or the sliders alone."""
+        for widget in self._behind:
+            widget.setVisible(every)
+
     def _update_reset(self) -> None:
         self._reset.setEnabled(bool(self.changes()) and not self._held)
 
@@ -102,21 +112,22 @@ class ParameterForm(QWidget):
 
 
 class MethodForm(QWidget):
-    """What a method is, where it is from, and its parameters."""
+    """A method's parameters; above them, unless that stands elsewhere, what it is and where it is from."""
 
     changed = Signal()
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, about: bool = True) -> None:
         super().__init__()
         self.method = method
         self.form = ParameterForm(method.parameters)
         self.form.changed.connect(self.changed)
-        summary = QLabel(method.summary)
-        summary.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(summary)
-        layout.addWidget(ReferenceLink(method.reference))
+        if about:
+            summary = QLabel(method.summary)
+            summary.setWordWrap(True)
+            layout.addWidget(summary)
+            layout.addWidget(ReferenceLink(method.reference))
         layout.addWidget(self.form)
 
     def step(self) -> Step:
@@ -197,14 +208,23 @@ class MethodChooser(QWidget):
 
 
 class ReferenceLink(QLabel):
-    """A DOI that opens in the browser, in the theme's own text colour."""
+    """A DOI that opens in the browser, in the label's own text colour.
 
-    def __init__(self, reference: str) -> None:
+    Parameters
+    ----------
+    before : what stands before the link
+    word : what the link is called, in place of the DOI
+    """
+
+    def __init__(self, reference: str, before: str = "", word: str = "") -> None:
         super().__init__()
         self._reference = reference
+        self._before = before
+        self._word = word or reference
+        self.setWordWrap(bool(before))
         self.setOpenExternalLinks(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
-        self.setToolTip("Open the paper in the browser")
+        self.setToolTip(f"Open the paper in the browser: {reference}")
         self._write()
 
     def changeEvent(self, event: Any) -> None:
@@ -216,7 +236,8 @@ class ReferenceLink(QLabel):
     def _write(self) -> None:
         colour = self.palette().color(self.foregroundRole()).name()
         address = "https://doi.org/" + self._reference.removeprefix("doi:")
-        text = f'<a href="{address}" style="color: {colour}">{self._reference}</a>'
+        link = f'<a href="{address}" style="color: {colour}">{self._word}</a>'
+        text = f"{html.escape(self._before)} {link}".strip()
         if text != self.text():
             self.setText(text)
 

@@ -27,6 +27,8 @@ LAYER_NAMES = {
     "eroded_mask": "eroded mask",
     "susceptibility": "χ",
 }
+# The input that an iterative method begins from, which is no part of what its result depends on.
+START = "initial_susceptibility"
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def _job(
 def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str, Layer]:
     """Put what a job made into the viewer; the stage's main result comes last, on top of the others.
 
-    A result of exactly the same computation takes the place of the earlier one, and so does that of a
-    job with a target. By-products are hidden.
+    A result of exactly the same computation takes the place of the earlier one, wherever it began, and so
+    does that of a job with a target. By-products are hidden.
     """
     shown = {}
     main = STAGES[job.stage][0]
@@ -186,6 +188,6 @@ def _same_result(viewer: ViewerModel, quantity: str, record: Mapping[str, Any]) 
 
 def _fingerprint(record: Mapping[str, Any]) -> Any:
     steps = [(s["stage"], s["method"], s["parameters"]) for s in record.get("steps", ())]
-    hashes = {name: about.get("sha256") for name, about in record.get("inputs", {}).items()}
+    hashes = {n: about.get("sha256") for n, about in record.get("inputs", {}).items() if n != START}
     geometry = record.get("geometry", {}).get("b0_direction")
     return steps, hashes, geometry, record.get("acquisition")

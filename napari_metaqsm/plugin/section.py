@@ -109,7 +109,7 @@ class Section(QWidget):
         self._noted = noted
         self.status.setText(f"{state.value}  {in_words(text)}")
         self.status.setToolTip(details)
-        self.show_theme()
+        self._colour_status()
 
     def fail(self, text: str, details: str = "") -> None:
         """Show what went wrong, and unfold, so that it can be mended."""
@@ -118,6 +118,9 @@ class Section(QWidget):
 
     def show_theme(self) -> None:
         """Take the colours of the viewer's theme."""
+        self._colour_status()
+
+    def _colour_status(self) -> None:
         # Text in the theme's red is hard to read on its dark background; a red edge is not.
         theme = get_theme(self.viewer.theme)
         failed = self.state is State.FAILED

@@ -14,9 +14,10 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import STAGES, methods
 from napari_metaqsm.pipeline import Step, StepResult
 from napari_metaqsm.plugin.about import about_step
+from napari_metaqsm.plugin.convergence_plot import ConvergencePanel
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.forms import MethodChooser, MethodForm
-from napari_metaqsm.plugin.jobs import Job, conversion_job, method_job
+from napari_metaqsm.plugin.jobs import START, Job, conversion_job, method_job
 from napari_metaqsm.plugin.layer_choice import MASKS, SERIES, LayerChoice
 from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.scan_section import ScanSection
@@ -72,6 +73,8 @@ class StepSection(Section):
             rows.addRow(label, choice)
             choice.changed.connect(self._on_changed)
             self.choices[name], self._labels[name] = choice, label
+        self.convergence = ConvergencePanel(viewer)
+        self.body.addWidget(self.convergence)
         self.body.addLayout(rows)
         scan.changed.connect(self._on_changed)
 
@@ -111,7 +114,7 @@ class StepSection(Section):
 
     def _job(self, form: MethodForm, step: Step, device: str) -> Job:
         names = (*form.method.needs, *form.method.takes)
-        layers = {n: layer for n in names if (layer := self._layer(n)) is not None}
+        layers = {n: layer for n in names if n != START and (layer := self._layer(n)) is not None}
         main = next(n for n in _MAIN_INPUTS if n in layers)
         geometry = self.scan.geometry(layers[main])
         acquisition = self._acquisition(form.method.settings)
@@ -133,13 +136,15 @@ class StepSection(Section):
     # --------------------------------------------------------------------------- how it stands
     def refresh(self) -> None:
         """Say what is missing, or that the step is ready."""
+        self.set_state(*self._standing())
+
+    def _standing(self) -> tuple[State, str]:
         missing = self.missing()
         if missing:
-            self.set_state(State.MISSING, "Missing: " + ", ".join(missing))
-        elif self._needs_scan() and self.scan.state is not State.DONE:
-            self.set_state(State.MISSING, "The scan above is not complete")
-        else:
-            self.set_state(State.READY, self._ready_text())
+            return State.MISSING, "Missing: " + ", ".join(missing)
+        if self._needs_scan() and self.scan.state is not State.DONE:
+            return State.MISSING, "The scan above is not complete"
+        return State.READY, self._ready_text()
 
     def _ready_text(self) -> str:
         return "Ready: " + ", ".join(form.result_name() for form in self.forms())
@@ -147,6 +152,11 @@ class StepSection(Section):
     def can_run(self) -> bool:
         """Whether there is something that a run would compute."""
         return not self.missing()
+
+    def show_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        super().show_theme()
+        self.convergence.show_theme()
 
     def begin(self) -> None:
         """A run of this section starts."""
@@ -157,21 +167,39 @@ class StepSection(Section):
         """A run of this section goes on."""
         self.set_state(State.RUNNING, f"Running {job.title}: {fraction:.0%}")
 
+    def show_points(self, job: Job, points: Sequence[tuple[str, int, float]]) -> None:
+        """Points of curves of convergence: the curve's name, the point's number, its value."""
+        self.convergence.add(job, job.title, points)
+
     def finish(self, job: Job, result: StepResult, layers: Mapping[str, Layer]) -> None:
         """A job of this section is done."""
         own = result.record["steps"][-1]
         layer = layers[STAGES[self.stage][0]]
         seconds = f" in {own['seconds']:.1f} s" if "seconds" in own else ""
+        begun = f", begun from {job.origins[START].name}" if START in job.origins else ""
         notes = "".join(f"\nNote: {text}" for text in own.get("warnings", ()))
-        done = Done(layer, f"{layer.name}{seconds}", notes, "\n".join(about_step(own)))
+        done = Done(layer, f"{layer.name}{seconds}{begun}", notes, "\n".join(about_step(own)))
         self._done = self._done_with(done)
         self._failed.pop(job.method, None)
         self._show_done(State.DONE, self._done)
+        self.convergence.end()
+        self.convergence.offer(self._results(), newest=layer)
+
+    def stop(self) -> None:
+        """A run of this section was cancelled."""
+        self.convergence.end()
+        self.refresh()
+
+    def _results(self) -> list[Layer]:
+        """The layers of this stage's first result."""
+        main = STAGES[self.stage][0]
+        return [layer for layer in self.viewer.layers if metadata_of(layer).get("quantity") == main]
 
     def fail_at(self, job: Job, text: str, details: str) -> None:
         """A job of this section failed; what others made is still there."""
         several = len(self.forms()) > 1
         self._failed[job.method] = (f"{job.title}: {text}" if several else text, details)
+        self.convergence.end(f"{job.title}, failed")
         self._show_done(State.FAILED, self._done)
         self.header.setChecked(True)
 
@@ -203,11 +231,12 @@ class StepSection(Section):
             self._done, self._failed = [], {}
             self.refresh()
         self._seen = seen
+        self.convergence.offer(self._results())
         self.changed.emit()
 
     def _settings(self) -> Any:
         """Everything that a run of this section depends on."""
-        asked = {n for form in self.forms() for n in (*form.method.needs, *form.method.takes)}
+        asked = {n for f in self.forms() for n in (*f.method.needs, *f.method.takes) if n != START}
         forms = [(form.method.name, self._decisive(form)) for form in self.forms()]
         return {n: self._layer(n) for n in asked}, forms, self.scan.settings()
 
@@ -344,11 +373,14 @@ class FieldSection(ChooserSection):
 
 
 def _inputs(stage: str) -> dict[str, str]:
-    """What the methods of a stage ask for beside the scan, each with its stand-in where it is optional."""
+    """What the methods of a stage ask for beside the scan, each with its stand-in where it is optional.
+
+    Where an iterative method begins is no choice: it is the method's own last map, or nothing.
+    """
     inputs: dict[str, str] = {}
     for method in methods(stage):
         inputs.update({name: "" for name in method.needs if name not in SERIES})
         for name, stand_in in method.takes.items():
-            if name not in SERIES:
+            if name not in (*SERIES, START):
                 inputs.setdefault(name, stand_in)
     return inputs

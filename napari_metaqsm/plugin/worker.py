@@ -22,12 +22,15 @@ SHORTEST_REPORT_INTERVAL_S = 0.05
 
 class _Progress(QObject):
     progressed = Signal(float, str)
+    # Points of curves of convergence: a list of (curve, number of the point, value).
+    plotted = Signal(object)
 
 
 class CancellableWorker(FunctionWorker):
-    """Calls a function in another thread, with ``steps`` and ``announce`` reporting to the window.
+    """Calls a function in another thread, with ``steps``, ``announce`` and ``point`` reporting to the window.
 
-    ``progress.progressed`` carries the fraction done and what is being done. After ``quit()`` the
+    ``progress.progressed`` carries the fraction done and what is being done, ``progress.plotted`` the points
+    of curves of convergence, several at a time, all of them before the function ends. After ``quit()`` the
     function ends at its next step with :class:`Cancelled`; then ``finished`` fires and ``returned``
     does not. Any error reaches ``errored``, then ``finished`` fires too.
     """
@@ -35,15 +38,19 @@ class CancellableWorker(FunctionWorker):
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.progress = _Progress()
         self._last_report = (0.0, "")
+        self._points: list[tuple[str, int, float]] = []
+        self._last_plot = 0.0
         super().__init__(function, *args, **kwargs)
 
     def work(self) -> Any:
         """What the function returns, or None once it is cancelled."""
         try:
-            with running(self._report, lambda: self.abort_requested):
+            with running(self._report, lambda: self.abort_requested, self._plot):
                 return super().work()
         except Cancelled:
             return None
+        finally:
+            self._send_points()
 
     def _report(self, fraction: float, text: str) -> None:
         now = time.monotonic()
@@ -53,6 +60,17 @@ class CancellableWorker(FunctionWorker):
             self._last_report = (now, text_alone)
             self.progress.progressed.emit(fraction, text)
 
+    def _plot(self, curve: str, index: int, value: float) -> None:
+        self._points.append((curve, index, value))
+        if time.monotonic() - self._last_plot >= SHORTEST_REPORT_INTERVAL_S:
+            self._send_points()
+
+    def _send_points(self) -> None:
+        points, self._points = self._points, []
+        self._last_plot = time.monotonic()
+        if points:
+            self.progress.plotted.emit(points)
+
 
 def start(
     function: Callable[..., Any],
@@ -61,9 +79,11 @@ def start(
     returned: Callable[[Any], None],
     errored: Callable[[Exception], None],
     finished: Callable[[], None],
+    plotted: Callable[[list[tuple[str, int, float]]], None] | None = None,
 ) -> CancellableWorker:
     """Start ``function(*args)`` in a worker; the callbacks run in the window's thread.
 
+    ``plotted`` takes points of curves of convergence: the curve's name, the point's number, its value.
     ``finished`` is called last and always, after ``returned``, ``errored`` or neither (cancelled).
     """
     worker = create_worker(
@@ -74,6 +94,8 @@ def start(
         _start_thread=False,
     )
     worker.progress.progressed.connect(progressed)
+    if plotted is not None:
+        worker.progress.plotted.connect(plotted)
     worker.returned.connect(returned)
     worker.errored.connect(errored)
     worker.finished.connect(finished)

@@ -9,7 +9,18 @@ from npe2 import PluginManifest
 
 os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(), "settings.yaml")
 
+from napari_metaqsm.plugin import beforehand
+
 MANIFEST = Path(__file__).parents[2] / "napari.yaml"
+
+
+@pytest.fixture(autouse=True)
+def times_file(monkeypatch, tmp_path):
+    """No user's times are read or written, and none are measured unless a test asks for it."""
+    file = tmp_path / "times.json"
+    monkeypatch.setattr(beforehand, "times_file", lambda: file)
+    monkeypatch.setattr(beforehand, "MEASURE_PAUSE_MS", 10**8)
+    return file
 
 
 @pytest.fixture
