@@ -17,6 +17,7 @@ _DOORS = {
     "MetaQSMWarning": "errors",
     "Result": "pipeline",
     "Scan": "scan",
+    "combine_orientations": "pipeline",
     "default_chain": "pipeline",
     "extract_brain": "pipeline",
     "fit_field": "pipeline",

@@ -6,6 +6,8 @@ Values that are not finite are refused where they would count and set to zero wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from napari_metaqsm.errors import InputError
@@ -87,6 +89,59 @@ def check_magnitude(magnitude: np.ndarray, mask: np.ndarray | None) -> np.ndarra
         raise InputError(f"the magnitude goes down to {magnitude.min():g}; a magnitude is never negative")
     _check_touched("magnitude", magnitude, mask)
     return magnitude
+
+
+def check_orientations(
+    arrays: Mapping[str, np.ndarray], shape: tuple[int, int, int], mask: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The fields of several orientations, their directions, noise maps and masks, each as it can be used.
+
+    Parameters
+    ----------
+    arrays : ``local_fields`` and, where given, ``noises`` and ``masks``, each (orientation, i, j, k), and
+        ``b0_directions`` (orientation, 3)
+
+    Raises
+    ------
+    InputError
+        When one does not have that shape or a field, noise map or mask cannot be one; the message says
+        which.
+    """
+    count = len(arrays["local_fields"])
+    for name, array in arrays.items():
+        wanted = (count, 3) if name == "b0_directions" else (count, *shape)
+        if array.shape != wanted:
+            raise InputError(f"the {spoken(name)} have the shape {array.shape}; it must be {wanted}")
+    if "b0_directions" in arrays and not _is_finite(arrays["b0_directions"]):
+        raise InputError("the b0 directions have values that are not finite; each must be three numbers")
+    checked: dict[str, list[np.ndarray]] = {name: [] for name in arrays if name != "b0_directions"}
+    for n in range(count):
+        try:
+            where = mask
+            if "masks" in arrays:
+                own = check_mask(arrays["masks"][n])
+                where = own if mask is None else own & mask
+                checked["masks"].append(own)
+            checked["local_fields"].append(check_field("local_field", arrays["local_fields"][n], where))
+            if "noises" in arrays:
+                checked["noises"].append(_check_noise(arrays["noises"][n], where))
+        except InputError as error:
+            raise InputError(f"orientation {n + 1}: {error}") from error
+    # What was in order is not copied: the fields are most of the memory there is.
+    return {
+        name: arrays[name]
+        if name not in checked or all(np.may_share_memory(a, arrays[name]) for a in checked[name])
+        else np.stack(checked[name])
+        for name in arrays
+    }
+
+
+def _check_noise(noise: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    noise = check_finite("noise", noise, mask)
+    if noise.min() < 0:
+        raise InputError(f"the noise goes down to {noise.min():g}; a standard deviation is never negative")
+    _check_touched("noise", noise, mask)
+    return noise
 
 
 def _check_touched(name: str, array: np.ndarray, mask: np.ndarray | None) -> None:

@@ -29,6 +29,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "mask": ("mask",),
     "background": ("local_field", "eroded_mask"),
     "inversion": ("susceptibility",),
+    # In place of an inversion, from the local fields of several head orientations; never in a chain.
+    "orientations": ("susceptibility", "eroded_mask"),
 }
 # How an inversion comes to its map: by one formula, by steps that lower an objective, or by what a network
 # has learned.

@@ -156,6 +156,9 @@ def _checked(
     for name in ("noise", "initial_susceptibility"):
         if name in arrays:
             arrays[name] = checks.check_finite(name, arrays[name], mask)
+    if "local_fields" in arrays:
+        several = {n: np.asarray(arrays[n]) for n in _SEVERAL if n in arrays}
+        arrays.update(checks.check_orientations(several, geometry.shape, mask))
     if "phase" in arrays:
         _check_acquisition(acquisition)
         arrays["phase"], scale = phase_in_radians(arrays["phase"], acquisition, mask)
@@ -163,6 +166,8 @@ def _checked(
     return arrays, decided
 
 
+# One for each orientation, in a method that takes several.
+_SEVERAL = ("local_fields", "b0_directions", "noises", "masks")
 _SCAN_ARRAYS = ("phase", "magnitude", "total_field", "local_field", "noise", "mask")
 
 
@@ -333,6 +338,92 @@ def reconstruct(
     return Result(scan, maps, record)
 
 
+def reconstruct_orientations(
+    scans: Sequence[Scan],
+    step: Step | None = None,
+    *,
+    device: str = "auto",
+    reference: str | np.ndarray = "brain",
+) -> Result:
+    """One map from the registered local fields of several head orientations.
+
+    Parameters
+    ----------
+    scans : one for each orientation, on one grid, each with its local field, the B0 direction in its
+        geometry, and its mask; one without a mask has that of the first. Noise maps: all or none.
+    step : of the stage "orientations"; None is COSMOS with its defaults
+    device, reference : as in :func:`reconstruct`
+
+    Raises
+    ------
+    InputError
+        When the scans cannot be used together.
+    """
+    step = step or make_step("orientations", "cosmos")
+    if step.stage != "orientations":
+        raise InputError(f"{step.entry.title} takes one field; give a method of several orientations")
+    data = _together(scans)
+    first = scans[0]
+    region, region_name = _reference_region(reference, first)
+    with part(0, 1, step.entry.title) as run:
+        outputs, own = run_step(step, data, first.geometry, first.acquisition, device)
+    for text in run.notices:
+        notice(text)
+    name = f"susceptibility_{step.method}"
+    inside = outputs.get("eroded_mask", data["mask"] != 0)
+    where = None if region_name == "none" else inside if region is None else region
+    chi, about = reference_map(outputs["susceptibility"], where, inside, region_name)
+    announce("Done", 1.0)
+    sources = {
+        f"{kind}_{n}": scan.sources.get(kind) or describe_array(array)
+        for n, scan in enumerate(scans, 1)
+        for kind, array in scan.arrays().items()
+    }
+    if region is not None:
+        sources["reference"] = describe_array(region)
+    notes = list(dict.fromkeys(text for scan in scans for text in scan.notes))
+    own["result"] = name
+    record = make_record(sources, first.geometry, first.acquisition, [own], {name: about}, notes)
+    maps = {n: values for n, values in outputs.items() if n != "susceptibility"}
+    return Result(first, {**maps, name: chi}, record)
+
+
+def _together(scans: Sequence[Scan]) -> dict[str, np.ndarray | None]:
+    """The inputs of a method of several orientations."""
+    if any(scan.local_field is None for scan in scans):
+        raise InputError("an orientation has no local field; remove its background first")
+    if scans[0].mask is None:
+        raise InputError("the mask is missing; give one for all fields, or one for each")
+    if any(scan.geometry.voxel_size_mm != scans[0].geometry.voxel_size_mm for scan in scans):
+        raise InputError("the fields differ in voxel size; register them to one grid")
+    noises = [scan.noise for scan in scans if scan.noise is not None]
+    if noises and len(noises) < len(scans):
+        raise InputError(
+            f"there are noise maps for {len(noises)} of {len(scans)} fields; give all or none of them"
+        )
+    masks = [scan.mask for scan in scans if scan.mask is not None]
+    several = len(masks) > 1
+    if several:
+        masks = [scans[0].mask if scan.mask is None else scan.mask for scan in scans]
+    return {
+        "local_fields": _stacked([scan.local_field for scan in scans]),
+        "b0_directions": np.array([scan.geometry.b0_direction for scan in scans], np.float32),
+        "mask": np.any(_stacked(masks), axis=0),
+        "masks": _stacked(masks) if several else None,
+        "noises": _stacked(noises) if noises else None,
+    }
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One array (orientation, i, j, k); not copied where it is one already."""
+    if isinstance(arrays, np.ndarray):
+        return arrays
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) != 1:
+        raise InputError(f"the orientations have the shapes {sorted(shapes)}; register them to one grid")
+    return np.stack(list(arrays))
+
+
 def _reference_region(reference: str | np.ndarray, scan: Scan) -> tuple[np.ndarray | None, str]:
     if isinstance(reference, str):
         if reference not in ("brain", "none"):
@@ -460,3 +551,34 @@ def invert(
     data["initial_susceptibility"] = initial_susceptibility
     step = make_step("inversion", method, **parameters)
     return run_step(step, data, geometry, acquisition, device).outputs["susceptibility"]
+
+
+def combine_orientations(
+    local_fields: Sequence[np.ndarray],
+    mask: np.ndarray,
+    voxel_size_mm: Sequence[float],
+    b0_directions: Sequence[Sequence[float]],
+    noises: Sequence[np.ndarray] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
+    method: str = "cosmos",
+    *,
+    device: str = "auto",
+    **parameters: Any,
+) -> np.ndarray:
+    """Susceptibility (ppm, not referenced) from the registered local fields (ppm) of three or more heads.
+
+    Parameters
+    ----------
+    local_fields : one (i, j, k) for each orientation of the head, all registered to one of them
+    mask : (i, j, k), where there are sources
+    b0_directions : one for each field: B0 along the shared axes i, j, k
+    noises : the standard deviation of each field, ppm, 0 where a field is not known
+    masks : where each field is known, where that differs
+    """
+    data = {"local_fields": _stacked(local_fields), "mask": mask}
+    data["b0_directions"] = np.asarray(b0_directions, np.float32)
+    data["noises"] = None if noises is None else _stacked(noises)
+    data["masks"] = None if masks is None else _stacked(masks)
+    step = make_step("orientations", method, **parameters)
+    geometry = Geometry(data["local_fields"].shape[1:], voxel_size_mm)
+    return run_step(step, data, geometry, device=device).outputs["susceptibility"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "napari_metaqsm"
-STAGES = {"field", "mask", "background", "inversion"}
+STAGES = {"field", "mask", "background", "inversion", "orientations"}
 BASE = {"errors", "units", "scan"}
 ENGINE = {*BASE, "method", "operators", "solvers", "network"}
 

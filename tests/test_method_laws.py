@@ -4,6 +4,7 @@ Inputs are made from the names a method asks for, so a new file in a stage's fol
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ from napari_metaqsm.simulation.shapes import sphere
 # Odd and even, anisotropic, oblique; wide enough for a sphere of 6 mm inside the mask.
 GEOMETRY = Geometry((28, 25, 15), (1.0, 1.2, 2.0), (0.2, -0.1, 1.0), "RAS")
 ACQUISITION = Acquisition(echo_times_s=(0.004, 0.009, 0.013), b0_tesla=3.0)
-ECHOES = ("phase", "magnitude")
+B0_DIRECTIONS = ((0.2, -0.1, 1.0), (-0.3, 0.0, 1.0), (0.1, 0.4, 1.0), (0.0, -0.5, 1.0))
 PERMUTATIONS = list(itertools.permutations(range(3)))[1:]
 
 # deepbet finds brains in heads alone; tests/mask shows it real ones.
 NEEDS_A_HEAD = {"brain"}
 METHODS = [entry for entry in methods() if entry.name not in NEEDS_A_HEAD]
-LINEAR = [entry for entry in METHODS if entry.stage in ("background", "inversion")]
+LINEAR = [entry for entry in METHODS if entry.stage in ("background", "inversion", "orientations")]
 ON_FIELDS = [entry for entry in METHODS if "mask" in (*entry.needs, *entry.takes)]
 
 
@@ -68,6 +69,9 @@ def make_data() -> dict[str, torch.Tensor]:
     )
     noise = 0.01 * torch.randn(2, *echoes.shape, generator=generator)
     echoes = echoes + torch.complex(*noise)
+    turned = [dipole_field(0.5 * source, replace(GEOMETRY, b0_direction=b)) * mask for b in B0_DIRECTIONS]
+    masks = mask.repeat(len(turned), 1, 1, 1)
+    masks[:2, 8:10] = False
     return {
         "phase": echoes.angle(),
         "magnitude": echoes.abs(),
@@ -76,6 +80,10 @@ def make_data() -> dict[str, torch.Tensor]:
         "local_field": local_field * mask,
         "noise": 0.01 + 0.01 * torch.rand(GEOMETRY.shape, generator=generator),
         "quality": body.clamp(0.05, 0.95),
+        "local_fields": torch.stack(turned),
+        "b0_directions": torch.tensor(B0_DIRECTIONS),
+        "noises": 0.01 + 0.01 * torch.rand(len(turned), *GEOMETRY.shape, generator=generator),
+        "masks": masks,
     }
 
 
@@ -148,7 +156,7 @@ def test_cancel_stops_wherever_it_listens(entry):
 def test_zero_in_gives_zero_out(entry):
     data = make_data()
     field = entry.needs[0]
-    first = call(entry, {**data, field: torch.zeros(GEOMETRY.shape)})[STAGES[entry.stage][0]]
+    first = call(entry, {**data, field: torch.zeros_like(data[field])})[STAGES[entry.stage][0]]
     assert float(first.abs().max()) == 0
 
 
@@ -177,7 +185,7 @@ def test_what_lies_outside_the_mask_changes_nothing_not_even_nan(entry):
     outside = ~arrays["mask"]
     changed = {n: a.copy() for n, a in arrays.items()}
     for name, array in changed.items():
-        if name != "mask":
+        if name not in ("mask", "b0_directions"):
             array[..., outside] = np.where(np.arange(int(outside.sum())) % 2, 0.4, np.nan)
     with running():
         first = run_step(step, arrays, GEOMETRY, ACQUISITION, "cpu").outputs
@@ -193,15 +201,19 @@ def test_what_lies_outside_the_mask_changes_nothing_not_even_nan(entry):
             )
 
 
+def in_order(array: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """With its spatial axes permuted; of directions, their components."""
+    if array.ndim == 2:
+        return array[:, axes]
+    return array.permute((0, *(x + 1 for x in axes)) if array.ndim == 4 else axes).contiguous()
+
+
 @pytest.mark.parametrize("entry", METHODS, ids=named)
 def test_axes_in_another_order_give_the_same(entry):
     data = make_data()
     straight = call(entry, data)
     for axes in PERMUTATIONS:
-        turned = {
-            n: a.permute((0, *(x + 1 for x in axes)) if n in ECHOES else axes).contiguous()
-            for n, a in data.items()
-        }
+        turned = {n: in_order(a, axes) for n, a in data.items()}
         outputs = call(entry, turned, GEOMETRY.permuted(axes))
         for name, values in straight.items():
             torch.testing.assert_close(
@@ -213,7 +225,7 @@ def test_axes_in_another_order_give_the_same(entry):
 def test_a_batch_is_the_same_as_a_loop(entry):
     data = make_data()
     field = entry.needs[0]
-    fields = [data[field], -0.5 * data[field].flip(0) * data["mask"]]
+    fields = [data[field], -0.5 * data[field].flip(-3) * data["mask"]]
     together = call(entry, {**data, field: torch.stack(fields)})[STAGES[entry.stage][0]]
     for alone, batched in zip(fields, together, strict=True):
         expected = call(entry, {**data, field: alone})[STAGES[entry.stage][0]]

@@ -20,7 +20,7 @@ from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
 
-__all__ = ["acquisition_of", "check_writable", "load", "load_region", "save"]
+__all__ = ["acquisition_of", "check_same_place", "check_writable", "load", "load_region", "save"]
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 RECORD = "record.json"
@@ -130,7 +130,7 @@ def load_region(path: str | os.PathLike, scan: Scan) -> np.ndarray:
     """A region (i, j, k), bool, drawn on the grid of ``scan``; raises `InputError` where it is not."""
     array, space = _read_one("region", Path(path))
     if scan.space is not None:
-        _check_same_place(scan.space, "the scan", space, Path(path).name)
+        check_same_place(scan.space, "the scan", space, Path(path).name)
     elif array.shape != scan.geometry.shape:
         raise InputError(f"{Path(path).name} is {array.shape} voxels, but the scan is {scan.geometry.shape}")
     if not array.any():
@@ -293,7 +293,7 @@ def _read_all(files: dict[str, tuple[Path, ...]], notes: list[str]) -> tuple[dic
             parts.append(array if array.ndim == 4 else array[None])
             first = next(iter(spaces.items()), None)
             if first is not None:
-                _check_same_place(first[1], first[0], space, path.name)
+                check_same_place(first[1], first[0], space, path.name)
             spaces[path.name] = space
         # One file is not copied: a 4-D file is often most of the memory there is.
         arrays[role] = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -324,7 +324,7 @@ def _read_one(role: str, path: Path) -> tuple[np.ndarray, Space]:
     return array, space
 
 
-def _check_same_place(first: Space, first_name: str, second: Space, second_name: str) -> None:
+def check_same_place(first: Space, first_name: str, second: Space, second_name: str) -> None:
     """Refuse two files whose voxels are not the same places."""
     if first.shape != second.shape:
         sizes = ["×".join(map(str, s.shape)) for s in (first, second)]

@@ -39,6 +39,11 @@ def dipole_kernel(geometry: Geometry, like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _dipole_kernel(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return build_dipole_kernel(geometry, dtype, device)
+
+
+def build_dipole_kernel(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """:func:`dipole_kernel` made anew and not kept: for one of many B0 directions."""
     build_on = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
     axes, below_nyquist = [], []
     for axis, (n, size) in enumerate(zip(geometry.shape, geometry.voxel_size_mm, strict=True)):
