@@ -173,20 +173,26 @@ def methods(
     ] = None,
 ) -> None:
     """What there is: every method with its parameters, units, ranges and defaults."""
-    from napari_metaqsm.method import STAGES, parameter_infos
+    from itertools import groupby
+
+    from napari_metaqsm.method import KINDS, STAGES, parameter_infos
     from napari_metaqsm.method import methods as registered
 
     if stage not in (None, *STAGES):
         raise InputError(f"stage is {stage!r}; it must be one of {', '.join(STAGES)}")
-    for entry in registered(stage):
-        needs = ", ".join([*entry.needs, *(f"[{name}]" for name in entry.takes)])
-        print(f"{entry.stage} {entry.name}: {entry.title} ({entry.reference})")
-        print(f"  {entry.summary}")
-        print(f"  needs {needs}")
-        for info in parameter_infos(entry.parameters):
-            unit = f" {info.unit}" if info.unit else ""
-            print(f"  {entry.name}.{info.name}={info.default}{unit}  {info.help}{_range(info)}")
-        print()
+    order = [*STAGES], ["", *KINDS]
+    listed = sorted(registered(stage), key=lambda m: (order[0].index(m.stage), order[1].index(m.kind)))
+    for group, entries in groupby(listed, key=lambda m: ", ".join(filter(None, (m.stage, m.kind)))):
+        print(f"# {group}\n")
+        for entry in entries:
+            needs = ", ".join([*entry.needs, *(f"[{name}]" for name in entry.takes)])
+            print(f"{entry.stage} {entry.name}: {entry.title} ({entry.reference})")
+            print(f"  {entry.summary}")
+            print(f"  needs {needs}")
+            for info in parameter_infos(entry.parameters):
+                unit = f" {info.unit}" if info.unit else ""
+                print(f"  {entry.name}.{info.name}={info.default}{unit}  {info.help}{_range(info)}")
+            print()
 
 
 def _range(info: ParameterInfo) -> str:

@@ -115,15 +115,15 @@ def measure(entry: Method, geometry: Geometry, device: str = "auto") -> list[Tim
     """
     with running():  # its notices are of no scan
         _least(entry, geometry, FIXED_VOXELS, device, repeats=1)
-        runs = [_least(entry, geometry, FIXED_VOXELS, device)]
+        runs = [_least(entry, geometry, FIXED_VOXELS, device, REPEATS)]
         for voxels in MEASURED_VOXELS:
-            runs.append(_least(entry, geometry, voxels, device))
+            runs.append(_least(entry, geometry, voxels, device, REPEATS))
             if runs[-1].seconds > max(LONG_S, 2 * runs[0].seconds) or runs[-1].voxels == runs[-2].voxels:
                 break
     return runs
 
 
-def _least(entry: Method, geometry: Geometry, voxels: int, device: str, repeats: int = REPEATS) -> Timed:
+def _least(entry: Method, geometry: Geometry, voxels: int, device: str, repeats: int) -> Timed:
     """The shortest of several runs, or of one that is long."""
     small = geometry.with_shape(_small_shape(geometry.shape, voxels))
     data = _small_head(small)

@@ -40,7 +40,7 @@ class Beforehand(QObject):
         self.times = Times(times_file())
         self._idle = idle
         self._refusals: dict[tuple[Step, Geometry], str] = {}
-        self._unmeasurable: set[tuple[str, Geometry, str]] = set()
+        self._unmeasurable: dict[tuple[str, Geometry | None, str], str] = {}
         self._asked: tuple[Sequence[Step], Sequence[Method], Geometry | None, str] = ((), (), None, "auto")
         self._worker: CancellableWorker | None = None
         self._measured: Method | None = None
@@ -55,6 +55,10 @@ class Beforehand(QObject):
     def seconds(self, method: Method, voxels: int, device: str) -> float | None:
         """How long a method would take with its defaults; None where it has not been measured."""
         return self.times.estimate(method, voxels, device)
+
+    def unmeasurable(self, method: Method, geometry: Geometry, device: str) -> str:
+        """Why a method could not be measured on such a scan; empty where it could, or was not yet."""
+        return self._unmeasurable.get((method.name, geometry, device), "")
 
     @property
     def measured(self) -> Method | None:
@@ -113,8 +117,7 @@ class Beforehand(QObject):
         unknown = [
             method
             for method in listed
-            if (method.name, geometry, device) not in self._unmeasurable
-            and self.seconds(method, 1000, device) is None
+            if not self.unmeasurable(method, geometry, device) and self.seconds(method, 1000, device) is None
         ]
         if geometry is None or not unknown:
             return
@@ -140,9 +143,10 @@ class Beforehand(QObject):
         )
 
     def _give_up(self, error: Exception) -> None:
-        # A method that cannot take a small head is not tried again; whether it takes the scan, a run says.
+        # Not tried again: a method for another voxel size, say, will not take any scan like this one.
         if self._measured is not None:
-            self._unmeasurable.add((self._measured.name, *self._asked[2:]))
+            _, _, geometry, device = self._asked
+            self._unmeasurable[self._measured.name, geometry, device] = str(error)
 
     def _go_on(self) -> None:
         measured, self._measured, self._worker = self._measured, None, None

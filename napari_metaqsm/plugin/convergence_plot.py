@@ -25,16 +25,17 @@ _ON_DARK, _ON_LIGHT = ("#56b4e9", "#e69f00", "#cc79a7"), ("#0072b2", "#b35900", 
 
 
 class ConvergencePlot(QWidget):
-    """Curves of positive values over the iterations, on a logarithmic axis.
+    """Curves of positive values from the first step to the last, on a logarithmic axis.
 
-    The mouse over the plot chooses an iteration; else it is the last one whose values are told.
+    The mouse over the plot chooses a step; else it is the last one whose values are told. Each curve takes
+    the whole width: of nested loops, one has more points than the other.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
         self._curves: dict[str, list[float]] = {}
-        self._hovered: int | None = None
+        self.hovered: float | None = None
         self.caption = QLabel()
         self.caption.setTextFormat(Qt.TextFormat.RichText)
         self.caption.setWordWrap(True)
@@ -53,7 +54,7 @@ class ConvergencePlot(QWidget):
     def show_curves(self, curves: Curves) -> None:
         """Draw these in place of others."""
         self._curves = {name: list(values) for name, values in curves.items()}
-        self._hovered = None
+        self.hovered = None
         self.show_theme()
 
     def add(self, points: Iterable[tuple[str, int, float]]) -> None:
@@ -62,22 +63,19 @@ class ConvergencePlot(QWidget):
             self._curves.setdefault(curve, []).append(value)
         self.show_theme()
 
-    def hover(self, x: float | None) -> None:
-        """Tell of the iteration at ``x``, from 0 (the first) to 1 (the last); None for the last."""
-        longest = max(map(len, self._curves.values()), default=0)
-        self._hovered = round(min(max(x, 0.0), 1.0) * (longest - 1)) if x is not None and longest else None
+    def hover(self, place: float | None) -> None:
+        """Tell of what is at ``place``, from 0 (the first points) to 1 (the last); None for the last."""
+        self.hovered = None if place is None else min(max(place, 0.0), 1.0)
         self.show_theme()
 
     def show_theme(self) -> None:
         """Say the values in the viewer's colours, and draw anew."""
-        told = [
-            f'<span style="color: {self.colour(place).name()}">{name} {values[index]:.3g}</span>'
-            for place, (name, values) in enumerate(self._curves.items())
-            if (index := len(values) - 1 if self._hovered is None else self._hovered) < len(values)
-        ]
-        longest = max(map(len, self._curves.values()), default=0)
-        at = longest if self._hovered is None else self._hovered + 1
-        self.caption.setText(", ".join([f"Iteration {at}: {told[0]}", *told[1:]]) if told else "")
+        told = []
+        for number, (name, values) in enumerate(self._curves.items()):
+            index = round((1.0 if self.hovered is None else self.hovered) * (len(values) - 1))
+            text = f"{name} {values[index]:.3g} at step {index + 1}"
+            told.append(f'<span style="color: {self.colour(number).name()}">{text}</span>')
+        self.caption.setText(", ".join(told))
         self._canvas.update()
 
     def colour(self, place: int) -> QColor:
@@ -85,11 +83,6 @@ class ConvergencePlot(QWidget):
         text = QColor(get_theme(self._viewer.theme).text.as_hex())
         others = _ON_DARK if text.lightnessF() > 0.5 else _ON_LIGHT
         return text if place == 0 else QColor(others[(place - 1) % len(others)])
-
-    @property
-    def hovered(self) -> int | None:
-        """The iteration, counted from 0, that the mouse is at."""
-        return self._hovered
 
 
 class _Canvas(QWidget):
@@ -120,15 +113,14 @@ class _Canvas(QWidget):
         finite = [v for values in curves.values() for v in values if not math.isnan(v)]
         if not finite:
             return
-        longest = max(map(len, curves.values()))
         low, high = min(finite), max(finite)
         spare = max(0.05 * (high - low), 0.02)
         low, high = low - spare, high + spare
         area = self._area()
 
-        def place(index: float, value: float) -> QPointF:
-            x = area.left() + area.width() * (index / (longest - 1) if longest > 1 else 0.5)
-            return QPointF(x, area.bottom() - area.height() * (value - low) / (high - low))
+        def place(along: float, value: float) -> QPointF:
+            y = area.bottom() - area.height() * (value - low) / (high - low)
+            return QPointF(area.left() + area.width() * along, y)
 
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -151,7 +143,7 @@ class _Canvas(QWidget):
         for number, values in enumerate(curves.values()):
             painter.setPen(QPen(self._plot.colour(number), 1.6))
             for stretch in _stretches(values):
-                points = [place(index, value) for index, value in stretch]
+                points = [place(index / max(len(values) - 1, 1), value) for index, value in stretch]
                 painter.drawPolyline(QPolygonF(points))
                 if len(points) == 1:
                     painter.drawEllipse(points[0], 1.5, 1.5)

@@ -13,7 +13,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QTimer, Signal
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.method import STAGES, methods
+from napari_metaqsm.method import STAGES, Method, methods
 from napari_metaqsm.pipeline import Step, StepResult
 from napari_metaqsm.plugin.beforehand import Beforehand
 from napari_metaqsm.plugin.following import NewestMap
@@ -28,6 +28,7 @@ from napari_metaqsm.timing import BOX_SHARE, box_voxels, spoken_time
 
 # A hand on a slider is faster than a worker can be started.
 SHORTEST_PAUSE_MS = 50
+_ABOUT_TIME = "For this scan on this machine, with the defaults: measured once when idle, then by every run"
 
 
 class InversionSection(StepSection):
@@ -46,6 +47,7 @@ class InversionSection(StepSection):
         self.device = "auto"
         self._busy = False
         self._maps: dict[str, NewestMap] = {}
+        self._told: list[str] = []
         self._box: tuple[Any, int] = (None, 0)
         self._moved: list[MethodForm] = []
         self._gathering = QTimer(self)
@@ -181,7 +183,7 @@ class InversionSection(StepSection):
     def refresh(self) -> None:
         """Say what is missing, what cannot run, or that the step is ready."""
         state, text = self._standing()
-        refused = self._refused()
+        refused = self._told = self._refused()
         if refused and state is State.READY and len(refused) == len(self.forms()):
             self.set_state(State.FAILED, "\n".join(refused))
         else:
@@ -223,18 +225,22 @@ class InversionSection(StepSection):
 
     def _show_times(self, geometry: Geometry | None) -> None:
         for row in self.list.rows.values():
-            if geometry is None:
-                row.time.clear()
-            elif row.method is self.beforehand.measured:
-                row.time.setText("measuring …")
-            else:
-                seconds = self.beforehand.seconds(row.method, self._voxels(geometry), self.device)
-                row.time.setText(spoken_time(seconds))
-                row.time.setToolTip(_about_time(seconds))
+            row.time.setText("" if geometry is None else self._time(row.method, geometry))
+            why_not = self.beforehand.unmeasurable(row.method, geometry, self.device)
+            row.time.setToolTip(why_not or _ABOUT_TIME)
+
+    def _time(self, method: Method, geometry: Geometry) -> str:
+        """How long a method would take, or why that is not known."""
+        if method is self.beforehand.measured:
+            return "measuring …"
+        seconds = self.beforehand.seconds(method, self._voxels(geometry), self.device)
+        if seconds is None and self.beforehand.unmeasurable(method, geometry, self.device):
+            return "not for this scan"
+        return spoken_time(seconds)
 
     def _on_found(self) -> None:
         self._show_times(self._geometry())
-        if self.state is State.READY or self.state is State.MISSING:
+        if self.state in (State.READY, State.MISSING) and self._refused() != self._told:
             self.refresh()
 
     def _geometry(self) -> Geometry | None:
@@ -270,9 +276,3 @@ class InversionSection(StepSection):
 
 def _goes_on(job: Job) -> str:
     return f"goes on from {job.origins[START].name}"
-
-
-def _about_time(seconds: float | None) -> str:
-    if seconds is None:
-        return "How long it takes on this machine is measured once, when nothing else runs"
-    return "For this scan on this machine, with the defaults; from runs measured here"
