@@ -1,4 +1,4 @@
-"""The command line: ``metaqsm demo``, ``run``, ``methods``, ``evaluate`` and ``train``.
+"""The command line: ``metaqsm demo``, ``run``, ``cosmos``, ``methods``, ``evaluate`` and ``train``.
 
 Exit codes: 0 done, 2 bad input (one line on standard error says what and what to do), 1 failed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,11 +134,7 @@ def run(
     with _progress(quiet):
         result = reconstruct(scan, chain, device=device, reference=region)
         files = save(result, out)
-    if not quiet:
-        for text in result.record["warnings"]:
-            print(f"note: {text}", file=sys.stderr)
-        for file in files:
-            print(file)
+    _tell(result.record["warnings"], files, quiet)
 
 
 def _names_file(text: str) -> bool:
@@ -169,7 +165,7 @@ def _parameters(settings: list[str]) -> dict[str, dict[str, str]]:
 @app.command()
 def methods(
     stage: Annotated[
-        str | None, typer.Argument(help="field, mask, background or inversion; else all.")
+        str | None, typer.Argument(help="field, mask, background, inversion, orientations; else all.")
     ] = None,
 ) -> None:
     """What there is: every method with its parameters, units, ranges and defaults."""
@@ -200,6 +196,67 @@ def _range(info: ParameterInfo) -> str:
         return f" ({', '.join(info.choices)})"
     ends = [f"{word} {end:g}" for word, end in (("from", info.low), ("to", info.high)) if end is not None]
     return f" ({' '.join(ends)})" if ends else ""
+
+
+@app.command()
+def cosmos(
+    fields: Annotated[
+        list[Path], typer.Argument(help="Three or more local fields, registered to one of them.")
+    ],
+    mask: Annotated[
+        list[Path], typer.Option(help="One for all fields, or repeated for each, in their order.")
+    ],
+    b0_direction: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="B0 along the files' axes, as 0,0.34,0.94; repeated for each [B0_dir in its JSON]."
+        ),
+    ] = None,
+    noise: Annotated[
+        list[Path] | None, typer.Option(help="Standard deviation of each field, in its unit; repeated.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Of the fields and noise: ppm, Hz or rad/s.")] = None,
+    b0: Annotated[float | None, typer.Option(help="Field strength in tesla.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help='A parameter, as cosmos.fit="closed form".')
+    ] = None,
+    reference: Annotated[str, typer.Option(help="Zero of the map: brain, none, or a file.")] = "brain",
+    device: DeviceOption = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the map and the record.")] = Path("metaqsm-cosmos"),
+    quiet: QuietOption = False,
+) -> None:
+    """One map from the fields of several head orientations, each with its own B0 direction."""
+    from napari_metaqsm.io.load import check_writable, load_region, save
+    from napari_metaqsm.io.orientations import load_orientations
+    from napari_metaqsm.pipeline import make_step, reconstruct_orientations
+
+    check_writable(out)
+    parameters = _parameters(set_ or [])
+    idle = set(parameters) - {"cosmos"}
+    if idle:
+        raise InputError(f"there are parameters for {', '.join(sorted(idle))}, but only cosmos runs")
+    step = make_step("orientations", "cosmos", **parameters.get("cosmos", {}))
+    scans = load_orientations(
+        fields,
+        masks=mask,
+        b0_directions=[_numbers("--b0-direction", text) or () for text in b0_direction or ()],
+        noises=noise or (),
+        unit=unit,
+        b0_tesla=b0,
+    )
+    region = load_region(Path(reference), scans[0]) if _names_file(reference) else reference
+    with _progress(quiet):
+        result = reconstruct_orientations(scans, step, device=device, reference=region)
+        files = save(result, out)
+    _tell(result.record["warnings"], files, quiet)
+
+
+def _tell(warnings: Iterable[str], files: Iterable[Path], quiet: bool) -> None:
+    if not quiet:
+        for text in warnings:
+            print(f"note: {text}", file=sys.stderr)
+        for file in files:
+            print(file)
 
 
 @app.command()

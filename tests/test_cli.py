@@ -5,10 +5,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from napari_metaqsm import cli
 from napari_metaqsm.io.resources import resource
 from napari_metaqsm.method import methods, parameter_infos
+from napari_metaqsm.operators.dipole import dipole_field
+from napari_metaqsm.scan import Geometry
 
 SHAPE = (17, 20, 13)
 AFFINE = np.diag([-1.0, 0.8, 2.0, 1.0])
@@ -145,6 +148,94 @@ def test_bad_input_ends_with_code_2_and_one_line(
     assert message in err
     assert len(err.strip().splitlines()) == 1, err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+FIELDS = [f"field{number}.nii.gz" for number in (1, 2, 3)]
+DIRECTIONS = ((0, 0, 1), (0.5, 0, 1), (0, -0.5, 1))
+
+
+@pytest.fixture
+def turned_fields(tmp_path, mask):
+    """Three fields of one ball of 0.1 ppm, the second in a head turned otherwise, and so on."""
+    mask_array = nib.load(mask).get_fdata()
+    chi = np.zeros(SHAPE, np.float32)
+    chi[6:10, 8:12, 5:8] = 0.1
+    for name, direction in zip(FIELDS, DIRECTIONS, strict=True):
+        geometry = Geometry(SHAPE, (1.0, 0.8, 2.0), direction)
+        field = dipole_field(torch.from_numpy(chi), geometry).numpy() * mask_array
+        write(tmp_path / name, field * 42.577 * 3)
+    return chi
+
+
+def directions(*vectors):
+    return [word for v in vectors for word in ("--b0-direction", ",".join(map(str, v)))]
+
+
+def test_cosmos_takes_several_files(metaqsm, turned_fields, mask, tmp_path):
+    chi = turned_fields
+    noise = write(tmp_path / "noise.nii.gz", np.full(SHAPE, 0.1))
+    code, out, err = metaqsm(
+        "cosmos", *FIELDS, *directions(*DIRECTIONS), "--mask", mask, *["--noise", noise] * 3,
+        "--unit", "Hz", "--b0", 3, "--out", "maps", "--set", "cosmos.tolerance=1e-4", "--reference", "none",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "susceptibility_cosmos.nii.gz" in out
+    image = nib.load(tmp_path / "maps/susceptibility_cosmos.nii.gz")
+    np.testing.assert_array_equal(image.affine, nib.load(tmp_path / FIELDS[0]).affine)
+    inside = nib.load(mask).get_fdata() != 0
+    assert np.linalg.norm((image.get_fdata() - chi)[inside]) < 0.1 * np.linalg.norm(chi)
+    record = json.loads((tmp_path / "maps/record.json").read_text())
+    assert [record["inputs"][f"local_field_{n}"][0]["file"] for n in (1, 2, 3)] == FIELDS
+    assert len({record["inputs"][f"local_field_{n}"][0]["sha256"] for n in (1, 2, 3)}) == 3
+    (step,) = record["steps"]
+    for given, kept in zip(DIRECTIONS, step["b0_directions"], strict=True):
+        np.testing.assert_allclose(kept, np.array(given) / np.linalg.norm(given), atol=1e-5)
+    assert step["parameters"]["tolerance"] == 1e-4
+
+
+def test_cosmos_takes_directions_from_the_sidecars_and_masks_for_each_field(
+    metaqsm, turned_fields, mask, tmp_path
+):
+    for number, direction in enumerate(DIRECTIONS[1:], 2):
+        about = {"B0_dir": direction, "Units": "Hz", "MagneticFieldStrength": 3}
+        (tmp_path / f"field{number}.json").write_text(json.dumps(about))
+    cut = nib.load(mask).get_fdata()
+    cut[:5] = 0
+    smaller = write(tmp_path / "smaller.nii.gz", cut)
+    code, _, err = metaqsm(
+        "cosmos", *FIELDS, "--mask", mask, "--mask", smaller, "--mask", mask, "--unit", "Hz", "--b0", 3
+    )
+    assert code == 0, err
+    assert "is left out" in err
+    folder = tmp_path / "metaqsm-cosmos"
+    np.testing.assert_array_equal(nib.load(folder / "eroded_mask.nii.gz").get_fdata(), cut)
+    record = json.loads((folder / "record.json").read_text())
+    assert np.round(record["steps"][0]["b0_directions"], 3).tolist()[1:] == [
+        [0.447, 0, 0.894], [0, -0.447, 0.894]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*FIELDS[:2], *directions(*DIRECTIONS[:2])], "needs 3 or more"),
+        (FIELDS, "share one affine"),
+        ([*FIELDS, *directions((0, 0, 1))], "1 B0 directions for 3"),
+        ([*FIELDS, *directions((0, 0, 1), (0, 0, -1), (0, 1, 1))], "fields 1 and 2 are 0.0 degrees apart"),
+        ([*FIELDS[:2], "away.nii.gz", *directions(*DIRECTIONS)], "different places"),
+        ([*FIELDS[:2], "nan.nii.gz", *directions(*DIRECTIONS)], "orientation 3: the local field"),
+        ([*FIELDS, *directions(*DIRECTIONS), "--set", "tkd.x=1"], "only cosmos runs"),
+        ([*FIELDS, *directions(*DIRECTIONS), "--noise", "mask.nii.gz"], "1 noise maps for 3"),
+    ],
+)
+def test_cosmos_refuses_in_one_line(metaqsm, turned_fields, mask, tmp_path, arguments, message):
+    write(tmp_path / "away.nii.gz", np.ones(SHAPE), AFFINE @ np.diag([1, 1, 1.2, 1]))
+    write(tmp_path / "nan.nii.gz", np.full(SHAPE, np.nan))
+    code, out, err = metaqsm("cosmos", *arguments, "--unit", "Hz", "--b0", 3, "--mask", mask, "--out", "maps")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert not (tmp_path / "maps").exists()
 
 
 def test_methods_lists_every_parameter(metaqsm):

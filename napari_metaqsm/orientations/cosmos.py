@@ -108,21 +108,55 @@ def cosmos(
     """
     directions = [tuple(row) for row in b0_directions.tolist()]
     _assess(directions, parameters)
-    mask = mask.bool()
-    known = _known(mask, len(directions), noises, masks)
+    fields = _Fields(local_fields, mask.bool(), noises, masks)
     least_squares = parameters.fit == "least squares"
     if noises is not None and not least_squares:
         notice("cosmos: the closed form uses the noise maps only where they are zero; least squares weighs")
-    eroded_mask = None
-    if known is not None:
-        needed = FEWEST_DIRECTIONS if least_squares else len(directions)
-        eroded_mask = _eroded(mask, known.sum(0) >= needed, needed)
-    if not least_squares:
-        inside = mask if eroded_mask is None else eroded_mask
-        return _closed_form(local_fields, inside, geometry, directions, parameters), eroded_mask
-    weights = _weights(mask, len(directions), known, noises)
-    susceptibility = _least_squares(local_fields, mask, weights, geometry, directions, parameters)
-    return (susceptibility if eroded_mask is None else susceptibility.mul_(eroded_mask)), eroded_mask
+    needed = FEWEST_DIRECTIONS if least_squares else fields.count
+    inside = _determined(fields, needed)
+    if least_squares:
+        susceptibility = _least_squares(fields, geometry, directions, parameters).mul_(inside)
+    else:
+        susceptibility = _closed_form(fields, inside, geometry, directions, parameters)
+    return susceptibility, None if torch.equal(inside, fields.mask) else inside
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The fields, and what is known of each; made one by one, for together they are most of the memory."""
+
+    fields: Tensor
+    mask: Tensor
+    noises: Tensor | None
+    masks: Tensor | None
+
+    @property
+    def count(self) -> int:
+        return self.fields.shape[-4]
+
+    def known(self, n: int) -> Tensor:
+        """Where field n is known, (i, j, k) bool."""
+        known = self.mask if self.masks is None else self.mask & self.masks[n].bool()
+        return known if self.noises is None else known & (self.noises[n] > 0)
+
+    def typical_noise(self) -> Tensor:
+        """The median over the fields of their medians."""
+        knowns = ((self.noises[n], self.known(n)) for n in range(self.count))
+        medians = [noise[known].median() for noise, known in knowns if known.any()]
+        return torch.stack(medians).median()
+
+    def on(self, grid: WorkingGrid, n: int, inside: Tensor) -> Tensor:
+        """Field n on the grid, zero outside ``inside``, even where it is NaN there."""
+        field = self.fields[(..., n, *grid.box)]
+        return pad_to(torch.where(inside[grid.box], field, 0), grid.geometry.shape)
+
+    def weight(self, grid: WorkingGrid, n: int, typical: Tensor | None) -> Tensor:
+        """``1 / noise^2`` on the grid, 1 for the typical noise, 0 where field n is not known."""
+        known = self.known(n)[grid.box]
+        if typical is None:
+            return pad_to(known, grid.geometry.shape)
+        noise = (self.noises[(n, *grid.box)] / typical).clamp_(min=LEAST_NOISE)
+        return pad_to(torch.where(known, noise.square_().reciprocal_(), 0), grid.geometry.shape)
 
 
 def _assess(directions: Sequence[Triple], parameters: CosmosParameters) -> None:
@@ -137,79 +171,58 @@ def _assess(directions: Sequence[Triple], parameters: CosmosParameters) -> None:
         )
 
 
-def _known(mask: Tensor, count: int, noises: Tensor | None, masks: Tensor | None) -> Tensor | None:
-    """Where each field is known (orientation, i, j, k), bool; None where that is all of the mask."""
-    if noises is None and masks is None:
-        return None
-    known = mask.expand(count, *mask.shape) if masks is None else masks.bool() & mask
-    return known if noises is None else known & (noises > 0)
-
-
-def _eroded(mask: Tensor, determined: Tensor, needed: int) -> Tensor | None:
-    eroded_mask = mask & determined
-    left = int(eroded_mask.sum())
-    if left == 0:
+def _determined(fields: _Fields, needed: int) -> Tensor:
+    """Where in the mask at least ``needed`` fields are known."""
+    if fields.noises is None and fields.masks is None:
+        return fields.mask
+    known = torch.zeros_like(fields.mask, dtype=torch.int16)
+    for n in range(fields.count):
+        known += fields.known(n)
+    determined = fields.mask & (known >= needed)
+    left_out = 1 - int(determined.sum()) / max(int(fields.mask.sum()), 1)
+    if left_out == 1:
         raise InputError(f"no voxel of the mask is known in {needed} fields; check that the masks overlap")
-    if left == int(mask.sum()):
-        return None
-    notice(
-        f"cosmos: {1 - left / int(mask.sum()):.1%} of the mask is known in fewer than {needed} fields and is "
-        "left out of the map"
-    )
-    return eroded_mask
-
-
-def _weights(mask: Tensor, count: int, known: Tensor | None, noises: Tensor | None) -> list[Tensor]:
-    """``1 / noise^2`` of each field where it is known, that of the median noise being 1."""
-    if known is None:
-        return [mask] * count
-    if noises is None:
-        return list(known)
-    median = noises[known].median()
-    return [
-        torch.where(inside, (noise / median).clamp(min=LEAST_NOISE), torch.inf).square_().reciprocal_()
-        for noise, inside in zip(noises, known, strict=True)
-    ]
+    if left_out > 0:
+        notice(f"cosmos: {left_out:.1%} of the mask is left out: fewer than {needed} fields are known there")
+    return determined
 
 
 def _closed_form(
-    local_fields: Tensor,
-    mask: Tensor,
+    fields: _Fields,
+    inside: Tensor,
     geometry: Geometry,
     directions: Sequence[Triple],
     parameters: CosmosParameters,
 ) -> Tensor:
     """``sum_n D_n f_n / sum_n D_n^2``."""
-    grid = working_grid(mask, geometry)
+    grid = working_grid(inside, geometry)
     divided = summed = None
-    for n in steps(len(directions), "COSMOS"):
-        kernel = _kernel(grid, directions[n], local_fields)
-        spectrum = rfftn(_cut(grid, local_fields[..., n, :, :, :], mask)).mul_(kernel)
+    for n in steps(fields.count, "COSMOS"):
+        kernel = _kernel(grid, directions[n], fields.fields)
+        spectrum = rfftn(fields.on(grid, n, inside)).mul_(kernel)
         divided = spectrum if divided is None else divided.add_(spectrum)
         summed = kernel.square_() if summed is None else summed.addcmul_(kernel, kernel)
-    summed.clamp_(min=_floor(parameters.threshold, directions))
-    return grid.paste(irfftn(divided.div_(summed), grid.geometry.shape), mask)
+    # The mean over the volume, which no dipole sees, comes out as zero.
+    summed.clamp_(min=max(fields.count * parameters.threshold**2, SMALLEST_SUM))
+    return grid.paste(irfftn(divided.div_(summed), grid.geometry.shape), inside)
 
 
 def _least_squares(
-    local_fields: Tensor,
-    mask: Tensor,
-    weights: Sequence[Tensor],
-    geometry: Geometry,
-    directions: Sequence[Triple],
-    parameters: CosmosParameters,
+    fields: _Fields, geometry: Geometry, directions: Sequence[Triple], parameters: CosmosParameters
 ) -> Tensor:
     """The minimum of ``sum_n ||w_n (D_n chi - f_n)||^2`` over all chi within the mask."""
-    grid = working_grid(mask, geometry)
+    grid = working_grid(fields.mask, geometry)
     shape = grid.geometry.shape
-    inside = grid.cut(mask)
+    inside = grid.cut(fields.mask)
+    typical = None if fields.noises is None else fields.typical_noise()
     kernels, squares, right = [], [], None
-    for n in steps(len(directions), "dipoles"):
-        kernels.append(_kernel(grid, directions[n], local_fields))
-        squares.append(grid.cut(weights[n]))
-        weighted = _cut(grid, local_fields[..., n, :, :, :], weights[n] > 0).mul_(squares[n])
-        spectrum = rfftn(weighted).mul_(kernels[n])
+    for n in steps(fields.count, "dipoles"):
+        kernels.append(_kernel(grid, directions[n], fields.fields))
+        squares.append(fields.weight(grid, n, typical))
+        field = fields.on(grid, n, fields.known(n))
+        spectrum = rfftn(field.mul_(squares[n])).mul_(kernels[n])
         right = spectrum if right is None else right.add_(spectrum)
+    del field, spectrum
     right = irfftn(right, shape).mul_(inside)
 
     def normal(chi: Tensor) -> Tensor:
@@ -232,7 +245,7 @@ def _least_squares(
             f"cosmos: stopped after {parameters.iterations} iterations at a residual of "
             f"{float(residual.max()):.1e}, above the tolerance of {parameters.tolerance:.1e}"
         )
-    return grid.paste(susceptibility, mask)
+    return grid.paste(susceptibility, fields.mask)
 
 
 def _preconditioner(
@@ -256,16 +269,6 @@ def _preconditioner(
 def _kernel(grid: WorkingGrid, direction: Triple, like: Tensor) -> Tensor:
     geometry = dataclasses.replace(grid.geometry, b0_direction=direction)
     return build_dipole_kernel(geometry, like.dtype, like.device)
-
-
-def _cut(grid: WorkingGrid, field: Tensor, inside: Tensor) -> Tensor:
-    """The field on the grid, zero where it is not known, even where it is NaN there."""
-    return pad_to(torch.where(inside[grid.box], field[(..., *grid.box)], 0), grid.geometry.shape)
-
-
-def _floor(threshold: float, directions: Sequence[Triple]) -> float:
-    """Of ``sum_n D_n^2``; the mean over the volume, which no dipole sees, then comes out as zero."""
-    return max(len(directions) * threshold**2, SMALLEST_SUM)
 
 
 def _listen() -> None:
