@@ -54,6 +54,8 @@ class CancellableWorker(FunctionWorker):
 
     def _report(self, fraction: float, text: str) -> None:
         now = time.monotonic()
+        if self._points and now - self._last_plot >= SHORTEST_REPORT_INTERVAL_S:
+            self._send_points()
         last, last_text = self._last_report
         text_alone = text.partition(", ")[0]  # without the newest point of a curve, which always differs
         if text_alone != last_text or now - last >= SHORTEST_REPORT_INTERVAL_S:

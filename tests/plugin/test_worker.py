@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.method import announce, steps
+from napari_metaqsm.method import announce, point, steps
 from napari_metaqsm.plugin import worker as worker_module
 from napari_metaqsm.plugin.worker import start
 
@@ -18,6 +18,7 @@ class Heard:
 
     def __init__(self):
         self.progress, self.returned, self.errors, self.order, self.threads = [], [], [], [], set()
+        self.points = []
 
     def start(self, function, *args):
         return start(
@@ -27,6 +28,7 @@ class Heard:
             returned=lambda value: self._hear("returned", value, self.returned),
             errored=lambda error: self._hear("errored", error, self.errors),
             finished=lambda: self._hear("finished", None, []),
+            plotted=lambda points: self._hear("plotted", points, self.points),
         )
 
     def _hear(self, kind, value, into):
@@ -62,6 +64,52 @@ def test_a_loop_that_reports_too_often_does_not_flood_the_window(qtbot):
     qtbot.waitUntil(heard.finished, timeout=5000)
     assert 2 <= len(heard.progress) < 100
     assert heard.progress[-1] == (0.0, "next")  # a new label always comes through
+
+
+def test_points_of_a_curve_arrive_by_the_dozen_in_order_and_before_the_end(qtbot):
+    def converge():
+        for index in steps(2000, "Converges"):
+            point("residual", 1 / (index + 1))
+
+    heard = Heard()
+    heard.start(converge)
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    points = [each for several in heard.points for each in several]
+    assert [index for _, index, _ in points] == list(range(2000))
+    assert points[3] == ("residual", 3, 0.25)
+    assert 2 <= len(heard.points) < 100
+    assert heard.threads == {threading.main_thread()}
+    assert heard.order[-2:] == ["returned", "finished"]
+
+
+def test_the_points_before_an_error_arrive(qtbot):
+    def diverge():
+        for index in steps(3, "Diverges"):
+            point("residual", 2.0**index)
+        raise InputError("it diverges")
+
+    heard = Heard()
+    heard.start(diverge)
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    assert [value for several in heard.points for _, _, value in several] == [1, 2, 4]
+    assert heard.order[-2:] == ["errored", "finished"]
+
+
+def test_a_pause_in_a_loop_does_not_keep_its_points_back(qtbot):
+    go = threading.Event()
+
+    def converge():
+        point("residual", 1.0)
+        point("residual", 0.5)
+        for _ in steps(10**9, "Waits"):
+            if go.wait(0.01):
+                break
+
+    heard = Heard()
+    heard.start(converge)
+    qtbot.waitUntil(lambda: sum(map(len, heard.points)) == 2, timeout=5000)
+    go.set()
+    qtbot.waitUntil(heard.finished, timeout=5000)
 
 
 @pytest.mark.parametrize(
