@@ -245,6 +245,11 @@ def test_methods_lists_every_parameter(metaqsm):
         assert f"{entry.stage} {entry.name}: {entry.title} (doi:" in out
         for info in parameter_infos(entry.parameters):
             assert f"{entry.name}.{info.name}={info.default}" in out
+    headings = [line for line in out.splitlines() if line.startswith("# ")]
+    assert headings[:4] == ["# field", "# mask", "# background", "# inversion, direct"]
+    for entry in methods("inversion"):
+        before = out[: out.index(f"inversion {entry.name}: ")]
+        assert before[before.rindex("# ") :].startswith(f"# inversion, {entry.kind}\n")
 
 
 def test_demo_without_a_window_writes_maps_picture_and_record(metaqsm, tmp_path):
