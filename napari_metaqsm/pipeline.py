@@ -379,6 +379,7 @@ def reconstruct_orientations(
         for n, scan in enumerate(scans, 1)
         for kind, array in scan.arrays().items()
     }
+    sources["b0_directions"] = describe_array(data["b0_directions"])  # themselves, they are in the step
     if region is not None:
         sources["reference"] = describe_array(region)
     notes = list(dict.fromkeys(text for scan in scans for text in scan.notes))
@@ -394,7 +395,8 @@ def _together(scans: Sequence[Scan]) -> dict[str, np.ndarray | None]:
         raise InputError("an orientation has no local field; remove its background first")
     if scans[0].mask is None:
         raise InputError("the mask is missing; give one for all fields, or one for each")
-    if any(scan.geometry.voxel_size_mm != scans[0].geometry.voxel_size_mm for scan in scans):
+    sizes = [scan.geometry.voxel_size_mm for scan in scans]
+    if not np.allclose(sizes, sizes[0], rtol=1e-3):  # headers are rounded
         raise InputError("the fields differ in voxel size; register them to one grid")
     noises = [scan.noise for scan in scans if scan.noise is not None]
     if noises and len(noises) < len(scans):

@@ -15,8 +15,11 @@ from napari_metaqsm.scan import Triple
 
 # The zero cones of two dipoles always meet; those of three need not.
 FEWEST_DIRECTIONS = 3
-# Closer directions tell nearly the same: three within 5 degrees amplify noise threefold against 60.
+# Closer directions tell nearly the same: of three 5 degrees apart in one plane the map has three times the
+# noise that it has of three 60 degrees apart.
 SMALLEST_ANGLE_DEGREES = 5.0
+# From which on the user is told that noise in the fields is amplified.
+POOR_CONDITION = 50.0
 # Fibonacci's lattice on half a sphere, a degree apart.
 _SAMPLES = 20_000
 
@@ -35,6 +38,16 @@ class Conditioning:
     condition: float
     noise_gain: float
     smallest_angle_degrees: float
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user of a poor set; else empty."""
+        if self.condition <= POOR_CONDITION:
+            return ""
+        return (
+            f"the B0 directions are poorly conditioned ({self.condition:.0f}): some spatial frequencies are "
+            "hardly seen by any field; turn the head further, or about another axis"
+        )
 
 
 def conditioning(directions: Sequence[Triple], threshold: float = 0.0) -> Conditioning:

@@ -28,8 +28,6 @@ from napari_metaqsm.scan import Geometry, Triple
 from napari_metaqsm.solvers.conjugate_gradient import conjugate_gradient
 
 FITS = ("least squares", "closed form")
-# Of the directions, from which on the user is told that noise in the fields is amplified.
-POOR_CONDITION = 50.0
 # Noise below this part of its median counts as this part: no voxel may outweigh all others.
 LEAST_NOISE = 0.1
 # Least sum of D^2 divided by where the threshold is 0.
@@ -164,11 +162,8 @@ def _assess(directions: Sequence[Triple], parameters: CosmosParameters) -> None:
     found = conditioning(directions, parameters.threshold)
     remark("b0_directions", [[round(b, 6) for b in d] for d in directions])
     remark("conditioning", {name: float(f"{v:.3g}") for name, v in dataclasses.asdict(found).items()})
-    if found.condition > POOR_CONDITION:
-        notice(
-            f"cosmos: the B0 directions are poorly conditioned ({found.condition:.0f}): some spatial "
-            "frequencies are hardly seen by any field; turn the head further, or about another axis"
-        )
+    if found.warning:
+        notice(f"cosmos: {found.warning}")
 
 
 def _determined(fields: _Fields, needed: int) -> Tensor:

@@ -1,0 +1,459 @@
+"""The dock "COSMOS (several orientations)": one map from the local fields of a head that was turned."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import napari
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.orientations.conditioning import FEWEST_DIRECTIONS, conditioning
+from napari_metaqsm.pipeline import StepResult, reconstruct_orientations
+from napari_metaqsm.plugin.about import about_step
+from napari_metaqsm.plugin.chain import _devices, _plain_words
+from napari_metaqsm.plugin.convergence_plot import ConvergencePlot
+from napari_metaqsm.plugin.editors import narrow
+from napari_metaqsm.plugin.forms import MethodChooser
+from napari_metaqsm.plugin.jobs import Job, show_results
+from napari_metaqsm.plugin.layer_choice import MASKS, LayerChoice, fits, grid_text
+from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
+from napari_metaqsm.plugin.section import Section, State
+from napari_metaqsm.plugin.worker import CancellableWorker, start
+from napari_metaqsm.provenance import describe_array
+from napari_metaqsm.referencing import reference
+from napari_metaqsm.scan import Acquisition, Geometry, Scan
+
+_LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
+_REFERENCE = "whole brain"
+_ABOUT_DIRECTIONS = (
+    "Condition: how much worse the worst spatial frequency is seen than the best; three fields 60 degrees "
+    "apart reach 2.\nNoise: that of the closed form's map (ppm) for each ppm in a field."
+)
+
+
+class FieldRow(QWidget):
+    """One local field: whether it takes part, where B0 lies in it, and its own noise and mask."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.box = QCheckBox()
+        self.box.setToolTip("Whether this field takes part")
+        self.direction = QLineEdit()
+        self.direction.setPlaceholderText("e.g. 0.94, 0.34, 0")
+        self.direction.setToolTip(
+            "Direction of B0 along the layer's z, y and x axes; neither length nor sense matter. Fields that "
+            "were registered share one place, so that only the rotations of the registration tell it."
+        )
+        self.noise = LayerChoice(viewer, ("noise",), "none: equal noise", automatic=False)
+        self.mask = LayerChoice(viewer, MASKS, "none: the mask of all", automatic=False)
+        self._rows = QWidget()
+        rows = QFormLayout(self._rows)
+        rows.setContentsMargins(20, 0, 0, 4)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("B0 along z, y, x", self.direction)
+        rows.addRow("Noise", self.noise)
+        rows.addRow("Own mask", self.mask)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(1)
+        column.addWidget(self.box)
+        column.addWidget(self._rows)
+        self._fill()
+        self.box.toggled.connect(self._rows.setVisible)
+        self.box.setChecked(metadata_of(layer).get("quantity") == "local_field")
+        self._rows.setVisible(self.box.isChecked())
+        self.box.toggled.connect(self.changed)
+        self.direction.textEdited.connect(self.changed)
+        for choice in (self.noise, self.mask):
+            choice.changed.connect(self.changed)
+
+    def geometry(self) -> Geometry:
+        """The layer's geometry with the direction that is entered.
+
+        Raises
+        ------
+        InputError
+            When the layer is no volume or the direction is not three numbers.
+        """
+        text = self.direction.text()
+        try:
+            numbers = tuple(float(word) for word in text.replace(",", " ").replace(";", " ").split())
+            return dataclasses.replace(geometry_of(self.layer), b0_direction=numbers)
+        except ValueError as error:
+            hint = str(error) if isinstance(error, InputError) else f"{text!r} is not three numbers"
+            raise InputError(f"B0 of {self.layer.name!r}: {hint}") from None
+
+    def reset(self) -> None:
+        """Read the viewer's layers anew."""
+        self.box.setText(self.layer.name)
+        self.box.setToolTip(f"Whether this field takes part\n{grid_text(self.layer)}")
+        for choice in (self.noise, self.mask):
+            choice.reset()
+
+    def _fill(self) -> None:
+        self.reset()
+        try:
+            direction = geometry_of(self.layer).b0_direction
+        except InputError:
+            return  # it is told when the field is to be used
+        self.direction.setText(", ".join(f"{round(b, 4) + 0.0:g}" for b in direction))
+        self.direction.setCursorPosition(0)
+
+
+class Orientations(QWidget):
+    """Registered local fields, each with its B0 direction, to one susceptibility map.
+
+    The computation runs in a worker; layers are read before it starts and the map's is made after it ended.
+    """
+
+    # Nothing runs any more; False where it failed or was cancelled.
+    ended = Signal(bool)
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.rows: list[FieldRow] = []
+        self.fields = Section(self.viewer, "1  Local fields", run_text="")
+        self.combine = Section(self.viewer, "2  One map", run_text="Run")
+        self.mask = LayerChoice(self.viewer, MASKS)
+        self.chooser = MethodChooser("orientations", "cosmos")
+        self.plot = ConvergencePlot(self.viewer)
+        self._running: tuple[Job, CancellableWorker] | None = None
+        self._seen: Any = None
+        self._shown: Layer | None = None
+        self._was_docked = self._released = self._went_well = False
+        self._lay_out()
+        self.combine.run_requested.connect(self.run)
+        self.mask.changed.connect(self.refresh)
+        self.chooser.changed.connect(self.refresh)
+        for name in _LAYER_EVENTS:
+            getattr(self.viewer.layers.events, name).connect(self._on_layers)
+        self.viewer.events.theme.connect(self._on_theme)
+        self._on_layers()
+
+    # --------------------------------------------------------------------------- what it tells
+    @property
+    def is_running(self) -> bool:
+        """Whether a map is being computed."""
+        return self._running is not None
+
+    def checked(self) -> list[FieldRow]:
+        """The rows of the fields that take part."""
+        return [row for row in self.rows if row.box.isChecked()]
+
+    def refresh(self) -> None:
+        """Say what is missing, or how well the directions tell the map.
+
+        What was done or went wrong stays on show until something changes that a run depends on.
+        """
+        if self.is_running:
+            return
+        ready = self._refresh_fields()
+        lacking = "" if ready else "The fields above are not complete"
+        if ready and self.mask.layer is None and any(row.mask.layer is None for row in self.checked()):
+            lacking = "Missing: mask"
+        seen = self._settings()
+        if seen != self._seen or self._shown not in (None, *self.viewer.layers):
+            self._seen, self._shown = seen, None
+            ready_text = f"Ready: {self.chooser.form.result_name()}"
+            self.combine.set_state(State.MISSING if lacking else State.READY, lacking or ready_text)
+        self._update_buttons(not lacking)
+
+    def _settings(self) -> Any:
+        rows = [(row.layer, row.direction.text(), row.noise.layer, row.mask.layer) for row in self.checked()]
+        form = self.chooser.form
+        return rows, self.mask.layer, form.method.name, form.form.values()
+
+    def _refresh_fields(self) -> bool:
+        """Say how the checked fields go together; whether they do."""
+        checked = self.checked()
+        if len(checked) < FEWEST_DIRECTIONS:
+            text = f"Missing: {FEWEST_DIRECTIONS} or more local fields, registered to one another"
+            self.fields.set_state(State.MISSING, text)
+            return False
+        try:
+            self._show_directions(checked)
+        except InputError as error:
+            self.fields.set_state(State.FAILED, str(error))
+            return False
+        return True
+
+    def _show_directions(self, rows: Sequence[FieldRow]) -> None:
+        geometries = [row.geometry() for row in rows]
+        first = geometries[0]
+        for row, geometry in zip(rows[1:], geometries[1:], strict=True):
+            same = np.allclose(geometry.voxel_size_mm, first.voxel_size_mm, rtol=1e-3)
+            if geometry.shape != first.shape or not same or geometry.orientation != first.orientation:
+                names = f"{row.layer.name!r} and {rows[0].layer.name!r}"
+                raise InputError(f"the fields {names} are not on one grid; register all to one")
+        found = conditioning([geometry.b0_direction for geometry in geometries])
+        notes = [direction_note(row.layer) for row in rows if not row.direction.isModified()]
+        text = (
+            f"{len(rows)} fields, at least {found.smallest_angle_degrees:.0f}° apart, condition "
+            f"{found.condition:.3g}, noise × {found.noise_gain:.2g}"
+        )
+        notes = [f"Note: {note}" for note in (*notes, found.warning) if note]
+        self.fields.set_state(State.DONE, "\n".join([text, *notes]), _ABOUT_DIRECTIONS, noted=bool(notes))
+
+    # ------------------------------------------------------------------------------- running
+    def run(self) -> None:
+        """Compute the map of the checked fields."""
+        if self.is_running:
+            return
+        try:
+            job = self._job()
+        except InputError as error:
+            self.combine.fail(str(error))
+            return
+        self.plot.show_curves({})
+        self._went_well = False
+        worker = start(
+            job.run,
+            progressed=self._on_progress,
+            returned=self._on_returned,
+            errored=self._on_errored,
+            finished=self._on_finished,
+            plotted=self._on_plotted,
+        )
+        self._running = (job, worker)
+        self.combine.set_state(State.RUNNING, f"Running {job.title}")
+        self._on_progress(0.0, "starting")
+        self._update_buttons(False)
+
+    def cancel(self) -> None:
+        """Stop at the next step."""
+        if self._running is not None:
+            self._running[1].quit()
+            self.progress_label.setText("Stopping …")
+
+    def _job(self) -> _SeveralFields:
+        rows, form, device = self.checked(), self.chooser.form, self.device.currentData()
+        step = form.step()
+        masks = [row.mask.layer if row.mask.layer is not None else self.mask.layer for row in rows]
+        if len(set(masks)) == 1:
+            masks[1:] = [None] * (len(rows) - 1)  # those without have the first one's
+        given = [
+            {
+                "local_field": (row.layer, np.asarray(row.layer.data)),
+                # A mask may be painted on while it is read; nothing else is edited in place.
+                "mask": (mask, None if mask is None else np.array(mask.data)),
+                "noise": (
+                    row.noise.layer,
+                    None if row.noise.layer is None else np.asarray(row.noise.layer.data),
+                ),
+            }
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+        known = [metadata_of(row.layer).get("acquisition") or Acquisition() for row in rows]
+        scans = [
+            Scan(row.geometry(), acquisition, **{name: values for name, (_, values) in arrays.items()})
+            for row, acquisition, arrays in zip(rows, known, given, strict=True)
+        ]
+        origins = [
+            {name: (layer.name, layer.source.path, metadata_of(layer).get("record"))
+             for name, (layer, _) in arrays.items() if layer is not None}
+            for arrays in given
+        ]  # fmt: skip
+
+        def compute(job: Job) -> StepResult:
+            described = [_with_sources(scan, about) for scan, about in zip(scans, origins, strict=True)]
+            result = reconstruct_orientations(described, step, device=device, reference="none")
+            maps = dict(result.maps)
+            return StepResult(
+                {"susceptibility": maps.pop(f"susceptibility_{step.method}"), **maps}, result.record
+            )
+
+        about = (step.stage, step.method, step.entry.title, form.result_name())
+        return _SeveralFields(*about, rows[0].layer, scans[0].geometry, known[0], {}, {}, compute)
+
+    def _on_progress(self, fraction: float, text: str) -> None:
+        if self._running is None or self._released or self._running[1].abort_requested:
+            return
+        self.progress.setValue(round(1000 * fraction))
+        self.progress_label.setText(text)
+
+    def _on_plotted(self, points: list[tuple[str, int, float]]) -> None:
+        if not self._released:
+            self.plot.add(points)
+            self.plot.setVisible(True)
+
+    def _on_returned(self, result: StepResult | None) -> None:
+        if self._released or result is None:
+            return
+        job, _ = self._running
+        layers = show_results(self.viewer, job, result)
+        layer = layers["susceptibility"]
+        _refer(layer, result.outputs["susceptibility"])
+        own = result.record["steps"][-1]
+        notes = "".join(f"\nNote: {text}" for text in own["warnings"])
+        text = f"Done: {layer.name} in {own['seconds']:.1f} s{notes}"
+        self.combine.set_state(State.DONE, text, "\n".join(about_step(own)), noted=bool(notes))
+        self._seen, self._shown, self._went_well = self._settings(), layer, True
+
+    def _on_errored(self, error: Exception) -> None:
+        if not self._released:
+            self.combine.fail(_plain_words(error), "".join(traceback.format_exception(error)))
+
+    def _on_finished(self) -> None:
+        job, worker = self._running
+        self._running = None
+        if self._released:
+            return
+        self.progress_label.setText(f"{job.title} was cancelled" if worker.abort_requested else "")
+        if worker.abort_requested:
+            self._seen = None
+        self.refresh()
+        self.ended.emit(self._went_well)
+
+    # ------------------------------------------------------------------------------- its life
+    def release(self) -> None:
+        """Let go of the viewer: stop the work, disconnect every event."""
+        if self._released:
+            return
+        self.cancel()
+        self._released = True
+        for name in _LAYER_EVENTS:
+            getattr(self.viewer.layers.events, name).disconnect(self._on_layers)
+        self.viewer.events.theme.disconnect(self._on_theme)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Closing the dock ends its work."""
+        self.release()
+        super().closeEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.release()
+
+    def _on_layers(self, event: Any = None) -> None:
+        there = [layer for layer in self.viewer.layers if fits(layer, ("local_field",))]
+        for row in [row for row in self.rows if row.layer not in there]:
+            self.rows.remove(row)
+            row.setParent(None)
+            row.deleteLater()
+        known = [row.layer for row in self.rows]
+        for layer in there:
+            if layer not in known:
+                row = FieldRow(self.viewer, layer)
+                row.changed.connect(self.refresh)
+                self.rows.append(row)
+                self.fields.body.addWidget(row)
+        for row in self.rows:
+            row.reset()
+        self.mask.reset()
+        self.refresh()
+
+    def _on_theme(self, event: Any = None) -> None:
+        for section in (self.fields, self.combine):
+            section.show_theme()
+        self.plot.show_theme()
+
+    # ------------------------------------------------------------------------------ its looks
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Mask of all", self.mask)
+        self.combine.body.addLayout(form)
+        self.combine.body.addWidget(self.chooser)
+        self.combine.body.addWidget(self.plot)
+        self.plot.setVisible(False)
+        column = QWidget()
+        stack = QVBoxLayout(column)
+        stack.setContentsMargins(4, 4, 8, 4)
+        stack.addWidget(self.fields)
+        stack.addWidget(self.combine)
+        stack.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(column)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop the computation; the layers stay as they are")
+        self.cancel_button.clicked.connect(self.cancel)
+        self.device = QComboBox()
+        self.device.setToolTip("Where the map is computed")
+        for name, title in _devices().items():
+            self.device.addItem(title, name)
+        narrow(self.device)
+        self.device.setVisible(self.device.count() > 2)
+        self.progress_label = QLabel()
+        self.progress_label.setWordWrap(True)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.cancel_button)
+        buttons.addWidget(self.device)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress_label)
+        layout.addWidget(self.progress)
+        self.setMinimumWidth(340)
+
+    def sizeHint(self) -> QSize:
+        """As wide as a form reads well; the height is the window's."""
+        return QSize(385, 640)
+
+    def _update_buttons(self, ready: bool) -> None:
+        self.combine.run_button.setEnabled(ready and not self.is_running)
+        self.cancel_button.setEnabled(self.is_running)
+        self.progress.setVisible(self.is_running)
+        self.progress_label.setVisible(self.is_running or bool(self.progress_label.text()))
+
+
+class _SeveralFields(Job):
+    """A job whose record the engine writes whole: the fields have histories of their own."""
+
+    def run(self) -> StepResult:
+        """Compute, in a worker."""
+        return self.compute(self)
+
+
+def _with_sources(scan: Scan, origins: Mapping[str, tuple[str, str | None, Any]]) -> Scan:
+    """The scan, saying of which layers its arrays are, and how those were made."""
+    sources = {}
+    for name, (layer, path, record) in origins.items():
+        file = {"file": path} if path else {}
+        made = {"record": record} if record else {}
+        sources[name] = {"layer": layer, **file, **describe_array(getattr(scan, name)), **made}
+    return dataclasses.replace(scan, sources=sources)
+
+
+def _refer(layer: Layer, values: np.ndarray) -> None:
+    """Give a map the mean of its mask as zero; "Compare" can change that, for it finds the map as it was."""
+    known = layer.metadata["metaqsm"]
+    layer.data, about = reference(values, values != 0, values != 0, _REFERENCE)
+    known["unreferenced"] = values
+    known["record"] = {**known["record"], "reference": {layer.name: about}}
