@@ -73,7 +73,7 @@ class ConvergencePlot(QWidget):
         told = []
         for number, (name, values) in enumerate(self._curves.items()):
             index = round((1.0 if self.hovered is None else self.hovered) * (len(values) - 1))
-            text = f"{name} {values[index]:.3g} at step {index + 1}"
+            text = f"{name} {values[index]:.3g} at {'' if number else 'step '}{index + 1}"
             told.append(f'<span style="color: {self.colour(number).name()}">{text}</span>')
         self.caption.setText(", ".join(told))
         self._canvas.update()

@@ -77,6 +77,12 @@ class LayerChoice(QWidget):
         self.reset()
         self._set(layer)
 
+    def say_nothing(self, text: str) -> None:
+        """Call the choice of no layer so."""
+        self._nothing = text
+        self._combo.setItemText(0, text)
+        self._combo.setToolTip(self._combo.currentText())
+
     def reset(self, event: Any = None) -> None:
         """Read the viewer's layers anew; the choice stays while its layer is there."""
         current = self.layer

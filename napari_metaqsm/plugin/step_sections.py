@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.method import STAGES, methods
+from napari_metaqsm.method import STAGES, Method, methods
 from napari_metaqsm.pipeline import Step, StepResult
 from napari_metaqsm.plugin.about import about_step
 from napari_metaqsm.plugin.convergence_plot import ConvergencePanel
@@ -60,13 +60,12 @@ class StepSection(Section):
         self._seen: Any = None
         rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for name, stand_in in _inputs(stage).items():
+        for name in _inputs(stage):
             quantities = MASKS if (stage, name) == ("inversion", "mask") else (name,)
             # A mask would change the field of a scan that is fitted again: only on request.
             choice = LayerChoice(
                 viewer,
                 quantities,
-                f"none: {stand_in}" if stand_in else "choose a layer",
                 automatic=(stage, name) != ("field", "mask"),
             )
             label = QLabel(name.replace("_", " ").capitalize())
@@ -224,6 +223,7 @@ class StepSection(Section):
             asked = any(name in (*f.method.needs, *f.method.takes) for f in self.forms())
             choice.setVisible(asked)
             self._labels[name].setVisible(asked)
+            choice.say_nothing(_without(name, [form.method for form in self.forms()]))
         # What was done or went wrong stays on show until something of this step changes.
         seen = self._settings()
         gone = any(done.layer not in self.viewer.layers for done in self._done)
@@ -372,15 +372,23 @@ class FieldSection(ChooserSection):
             self.unit.setCurrentText(unit)
 
 
-def _inputs(stage: str) -> dict[str, str]:
-    """What the methods of a stage ask for beside the scan, each with its stand-in where it is optional.
+def _inputs(stage: str) -> list[str]:
+    """What the methods of a stage ask for beside the scan.
 
     Where an iterative method begins is no choice: it is the method's own last map, or nothing.
     """
-    inputs: dict[str, str] = {}
-    for method in methods(stage):
-        inputs.update({name: "" for name in method.needs if name not in SERIES})
-        for name, stand_in in method.takes.items():
-            if name not in (*SERIES, START):
-                inputs.setdefault(name, stand_in)
-    return inputs
+    names = [name for method in methods(stage) for name in (*method.needs, *method.takes)]
+    return [name for name in dict.fromkeys(names) if name not in (*SERIES, START)]
+
+
+def _without(name: str, chosen: Sequence[Method]) -> str:
+    """What is done without a layer for an input: nothing, or what the chosen methods put in its place."""
+    if any(name in method.needs for method in chosen):
+        return "choose a layer"
+    stand_ins: dict[str, str] = {}
+    for method in chosen:
+        if name in method.takes:
+            stand_ins.setdefault(method.takes[name].removeprefix("none: "), method.title)
+    if len(stand_ins) > 1:
+        return "none: " + "; ".join(f"{title}: {text}" for text, title in stand_ins.items())
+    return f"none: {next(iter(stand_ins))}" if stand_ins else "choose a layer"

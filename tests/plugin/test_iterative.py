@@ -233,14 +233,14 @@ def test_the_plot_is_drawn_and_the_mouse_chooses_a_step(dock, viewer, run):
     assert "residual 0.01 at step 5" in panel.plot.caption.text()
     hover(canvas, 0)
     assert "residual 1 at step 1" in panel.plot.caption.text()
-    assert "objective 5 at step 1" in panel.plot.caption.text()
+    assert "objective 5 at 1" in panel.plot.caption.text()
     dark = picture(canvas)
     colours = {tuple(pixel) for pixel in dark.reshape(-1, 4)}
     assert len(colours) > 20
     viewer.theme = "light"
     assert (picture(canvas) != dark).any()
     QApplication.sendEvent(canvas, QEvent(QEvent.Type.Leave))
-    assert "objective 3 at step 2" in panel.plot.caption.text()
+    assert "objective 3 at 2" in panel.plot.caption.text()
 
 
 def hover(widget, x):

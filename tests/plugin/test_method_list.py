@@ -51,8 +51,21 @@ def seen(monkeypatch):
         if parameters.size > 5:
             raise InputError(f"size is {parameters.size}; it must be smaller for this scan")
 
-    @method("inversion", title="Picky", reference="doi:10.1000/182", kind="iterative", check=check)
-    def picky(local_field: Tensor, mask: Tensor, geometry: Geometry, parameters: PickyParameters) -> Tensor:
+    @method(
+        "inversion",
+        title="Picky",
+        reference="doi:10.1000/182",
+        kind="iterative",
+        check=check,
+        stand_ins={"noise": "even noise"},
+    )
+    def picky(
+        local_field: Tensor,
+        mask: Tensor,
+        geometry: Geometry,
+        parameters: PickyParameters,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """Iterative: sharp; not for everything."""
         check(geometry, parameters)
         seen.shapes.append(tuple(local_field.shape))
@@ -110,6 +123,39 @@ def test_methods_stand_under_the_headings_of_their_kinds(dock):
     assert [w.text() if isinstance(w, QLabel) else w.box.text() for w in listed] == [
         "Direct", "Closed-form L2", "TKD", "Iterative", "Picky", "Learned", "Meta-QSM",
     ]  # fmt: skip
+
+
+def test_what_stands_in_for_an_input_is_that_of_the_checked_methods(dock, viewer, qtbot):
+    @method(
+        "inversion",
+        title="Other",
+        reference="doi:10.1000/1",
+        kind="direct",
+        stand_ins={"noise": "none: no weights"},
+    )
+    def other(
+        local_field: Tensor,
+        mask: Tensor,
+        geometry: Geometry,
+        parameters: PickyParameters,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Direct: of no use."""
+        return local_field * mask
+
+    dock = SusceptibilityMapping(viewer)
+    qtbot.addWidget(dock)
+    noise = dock.inversion.choices["noise"]
+    for names, says in (
+        (["picky"], "none: even noise"),
+        (["other"], "none: no weights"),
+        (["other", "picky"], "none: Other: no weights; Picky: even noise"),
+    ):
+        tick(dock, *names)
+        assert noise._combo.itemText(0) == noise._combo.toolTip() == says
+    tick(dock, "tkd")
+    assert noise.isHidden()
+    dock.release()
 
 
 def test_each_says_what_it_is_good_at_and_links_its_paper(dock):
