@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,7 @@ from platformdirs import user_cache_path
 from torch.nn.functional import interpolate
 
 from napari_metaqsm.device import choose_device
+from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import Method, running
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.pipeline import Step, run_step
@@ -104,7 +106,7 @@ class Times:
 
 
 def measure(entry: Method, geometry: Geometry, device: str = "auto") -> list[Timed]:
-    """Run an inversion with its defaults on small heads of this voxel size, B0 and shape of grid.
+    """Run an inversion with its defaults on a head scanned coarsely, in a grid as long as this scan's.
 
     Raises
     ------
@@ -125,9 +127,9 @@ def measure(entry: Method, geometry: Geometry, device: str = "auto") -> list[Tim
 
 def _least(entry: Method, geometry: Geometry, voxels: int, device: str, repeats: int) -> Timed:
     """The shortest of several runs, or of one that is long."""
-    small = geometry.with_shape(_small_shape(geometry.shape, voxels))
-    data = _small_head(small)
     step = Step(entry.stage, entry.name, entry.make_parameters())
+    small = _small_scan(step, geometry, voxels)
+    data = _small_head(small)
     runs: list[Timed] = []
     while len(runs) < repeats and (not runs or runs[-1].seconds < LONG_S):
         started = time.perf_counter()
@@ -205,10 +207,22 @@ def _work(voxels: int) -> float:
 
 
 # ------------------------------------------------------------------------------ the small head
-def _small_shape(shape: tuple[int, ...], voxels: int) -> tuple[int, int, int]:
-    """A grid of about so many voxels and of this shape's proportions, or the grid itself if it is smaller."""
-    shrink = min(1.0, (voxels / math.prod(shape)) ** (1 / 3))
-    return tuple(max(round(n * shrink), min(n, 16)) for n in shape)
+def _small_scan(step: Step, geometry: Geometry, voxels: int) -> Geometry:
+    """A grid of about so many voxels and of this scan's proportions, or its own if that is smaller.
+
+    Its voxels are larger, so that a margin in mm takes the same part of it; only for a method that refuses
+    them are they the scan's own.
+    """
+    shrink = min(1.0, (voxels / math.prod(geometry.shape)) ** (1 / 3))
+    shape = tuple(max(round(n * shrink), min(n, 16)) for n in geometry.shape)
+    sides = zip(geometry.voxel_size_mm, geometry.shape, shape, strict=True)
+    coarse = replace(geometry, shape=shape, voxel_size_mm=tuple(size * n / m for size, n, m in sides))
+    try:
+        if step.entry.check is not None:
+            step.entry.check(coarse, step.parameters)
+    except InputError:
+        return geometry.with_shape(shape)
+    return coarse
 
 
 def _small_head(geometry: Geometry) -> dict[str, np.ndarray]:

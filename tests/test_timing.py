@@ -143,6 +143,23 @@ def test_the_first_run_warms_up_and_a_long_one_is_the_last(slow, monkeypatch):
     assert ran[0] == ran[1] < ran[-1] == pytest.approx(timing.MEASURED_VOXELS[0], rel=0.1)
 
 
+def test_the_head_is_as_large_as_the_scans_unless_the_method_refuses(slow):
+    seen = []
+    entry, _ = slow
+
+    def look(geometry, parameters):
+        seen.append(geometry)
+        if len(seen) > 1:
+            raise InputError("for 0.8 mm alone")
+
+    step = make_step("inversion", "slow")
+    object.__setattr__(entry, "check", look)
+    first, second = (timing._small_scan(step, SCAN, 50_000) for _ in range(2))
+    assert np.multiply(first.shape, first.voxel_size_mm) == pytest.approx([76.8, 88, 100])
+    assert (second.shape, second.voxel_size_mm) == (first.shape, SCAN.voxel_size_mm)
+    assert first.b0_direction == pytest.approx(SCAN.b0_direction)
+
+
 def test_a_head_fills_its_part_of_the_grid():
     data = timing._small_head(SCAN)
     assert box_voxels(data["mask"]) / data["mask"].size == pytest.approx(BOX_SHARE, rel=0.6)
