@@ -16,7 +16,7 @@ def r2star(magnitude: Tensor, echo_times_s: Sequence[float]) -> Tensor:
     The slope of the line through ``log(magnitude)`` with weights ``magnitude^2``, which is what noise of the
     same strength in every echo asks for.
     """
-    times = torch.tensor(echo_times_s).to(magnitude)[:, None, None, None]
+    times = torch.tensor(echo_times_s, dtype=torch.float64).to(magnitude)[:, None, None, None]
     weights = magnitude.square()
     total = weights.sum(0)
     from_mean = times - (weights * times).sum(0) / total

@@ -34,7 +34,7 @@ def reflect_unwrapped_field(
     far from the minimum. For r > 0 the left side is concave in u below pi, so that Newton's
     steps from ``u = p r / (w + p)`` approach the root from below.
     """
-    if state.device.type == "cpu":
+    if _is_compiled(state):
         scalars = (state.numpy().dtype.type(value) for value in (penalty, radians))
         _reflect(state.numpy(), field.numpy(), weights.numpy(), *scalars, out.numpy())
         return out
@@ -44,6 +44,10 @@ def reflect_unwrapped_field(
         excess = weights * angle.sin() + penalty * (angle - residual)
         angle -= excess / (weights * angle.cos().clamp_(min=0) + penalty)
     return torch.add(state, angle.sub_(residual), alpha=2 / radians, out=out)
+
+
+def _is_compiled(x: Tensor) -> bool:
+    return x.device.type == "cpu"
 
 
 @numba.njit(nogil=True, cache=True, parallel=True)
