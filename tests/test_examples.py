@@ -47,3 +47,11 @@ def test_compare_methods(run, tmp_path):
     assert "Closed-form L2" in out
     picture = np.asarray(Image.open(tmp_path / "comparison.png"))
     assert len(np.unique(picture)) > 100
+
+
+def test_cosmos(run, tmp_path):
+    errors = {line[:20].strip(): float(line.split()[-2]) for line in run("cosmos.py").splitlines()[:3]}
+    assert errors["COSMOS"] < 12
+    assert errors["COSMOS"] < 0.5 * errors["COSMOS, closed form"]
+    assert errors["COSMOS, closed form"] < 0.7 * errors["TKD, one field"]
+    assert (tmp_path / "cosmos.png").is_file()

@@ -9,18 +9,15 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -35,15 +32,16 @@ from napari_metaqsm.plugin.about import about_step
 from napari_metaqsm.plugin.chain import _devices, _plain_words
 from napari_metaqsm.plugin.convergence_plot import ConvergencePlot
 from napari_metaqsm.plugin.editors import narrow
+from napari_metaqsm.plugin.field_row import FieldRow
 from napari_metaqsm.plugin.forms import MethodChooser
 from napari_metaqsm.plugin.jobs import Job, show_results
-from napari_metaqsm.plugin.layer_choice import MASKS, LayerChoice, fits, grid_text
-from napari_metaqsm.plugin.layers import direction_note, geometry_of, metadata_of
+from napari_metaqsm.plugin.layer_choice import MASKS, LayerChoice, fits
+from napari_metaqsm.plugin.layers import direction_note, metadata_of
 from napari_metaqsm.plugin.section import Section, State
 from napari_metaqsm.plugin.worker import CancellableWorker, start
 from napari_metaqsm.provenance import describe_array
 from napari_metaqsm.referencing import reference
-from napari_metaqsm.scan import Acquisition, Geometry, Scan
+from napari_metaqsm.scan import Acquisition, Scan
 
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 _REFERENCE = "whole brain"
@@ -51,78 +49,6 @@ _ABOUT_DIRECTIONS = (
     "Condition: how much worse the worst spatial frequency is seen than the best; three fields 60 degrees "
     "apart reach 2.\nNoise: that of the closed form's map (ppm) for each ppm in a field."
 )
-
-
-class FieldRow(QWidget):
-    """One local field: whether it takes part, where B0 lies in it, and its own noise and mask."""
-
-    changed = Signal()
-
-    def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
-        super().__init__()
-        self.layer = layer
-        self.box = QCheckBox()
-        self.box.setToolTip("Whether this field takes part")
-        self.direction = QLineEdit()
-        self.direction.setPlaceholderText("e.g. 0.94, 0.34, 0")
-        self.direction.setToolTip(
-            "Direction of B0 along the layer's z, y and x axes; neither length nor sense matter. Fields that "
-            "were registered share one place, so that only the rotations of the registration tell it."
-        )
-        self.noise = LayerChoice(viewer, ("noise",), "none: equal noise", automatic=False)
-        self.mask = LayerChoice(viewer, MASKS, "none: the mask of all", automatic=False)
-        self._rows = QWidget()
-        rows = QFormLayout(self._rows)
-        rows.setContentsMargins(20, 0, 0, 4)
-        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        rows.addRow("B0 along z, y, x", self.direction)
-        rows.addRow("Noise", self.noise)
-        rows.addRow("Own mask", self.mask)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(1)
-        column.addWidget(self.box)
-        column.addWidget(self._rows)
-        self._fill()
-        self.box.toggled.connect(self._rows.setVisible)
-        self.box.setChecked(metadata_of(layer).get("quantity") == "local_field")
-        self._rows.setVisible(self.box.isChecked())
-        self.box.toggled.connect(self.changed)
-        self.direction.textEdited.connect(self.changed)
-        for choice in (self.noise, self.mask):
-            choice.changed.connect(self.changed)
-
-    def geometry(self) -> Geometry:
-        """The layer's geometry with the direction that is entered.
-
-        Raises
-        ------
-        InputError
-            When the layer is no volume or the direction is not three numbers.
-        """
-        text = self.direction.text()
-        try:
-            numbers = tuple(float(word) for word in text.replace(",", " ").replace(";", " ").split())
-            return dataclasses.replace(geometry_of(self.layer), b0_direction=numbers)
-        except ValueError as error:
-            hint = str(error) if isinstance(error, InputError) else f"{text!r} is not three numbers"
-            raise InputError(f"B0 of {self.layer.name!r}: {hint}") from None
-
-    def reset(self) -> None:
-        """Read the viewer's layers anew."""
-        self.box.setText(self.layer.name)
-        self.box.setToolTip(f"Whether this field takes part\n{grid_text(self.layer)}")
-        for choice in (self.noise, self.mask):
-            choice.reset()
-
-    def _fill(self) -> None:
-        self.reset()
-        try:
-            direction = geometry_of(self.layer).b0_direction
-        except InputError:
-            return  # it is told when the field is to be used
-        self.direction.setText(", ".join(f"{round(b, 4) + 0.0:g}" for b in direction))
-        self.direction.setCursorPosition(0)
 
 
 class Orientations(QWidget):
