@@ -35,6 +35,7 @@ from napari_metaqsm.scan import Acquisition, Geometry
 # what is spent at any size, and the others tell the rest; the last is left out where a run is long already.
 FIXED_VOXELS = 12_000
 MEASURED_VOXELS = (300_000, 1_200_000)
+LEAST_SIDE = 12
 # A machine has other work too: shorter runs than this are repeated, and the shortest counts.
 LONG_S = 1.0
 REPEATS = 3
@@ -120,7 +121,7 @@ def measure(entry: Method, geometry: Geometry, device: str = "auto") -> list[Tim
         runs = [_least(entry, geometry, FIXED_VOXELS, device, REPEATS)]
         for voxels in MEASURED_VOXELS:
             runs.append(_least(entry, geometry, voxels, device, REPEATS))
-            if runs[-1].seconds > max(LONG_S, 2 * runs[0].seconds) or runs[-1].voxels == runs[-2].voxels:
+            if runs[-1].seconds > max(LONG_S, 2 * runs[0].seconds):
                 break
     return runs
 
@@ -208,21 +209,21 @@ def _work(voxels: int) -> float:
 
 # ------------------------------------------------------------------------------ the small head
 def _small_scan(step: Step, geometry: Geometry, voxels: int) -> Geometry:
-    """A grid of about so many voxels and of this scan's proportions, or its own if that is smaller.
+    """A grid of about so many voxels, of this scan's proportions, whatever its own size.
 
-    Its voxels are larger, so that a margin in mm takes the same part of it; only for a method that refuses
-    them are they the scan's own.
+    It is as long as the scan's, so that a margin in mm takes the same part of it; only for a method that
+    refuses such voxels are they the scan's own.
     """
-    shrink = min(1.0, (voxels / math.prod(geometry.shape)) ** (1 / 3))
-    shape = tuple(max(round(n * shrink), min(n, 16)) for n in geometry.shape)
+    scale = (voxels / math.prod(geometry.shape)) ** (1 / 3)
+    shape = tuple(max(round(n * scale), LEAST_SIDE) for n in geometry.shape)
     sides = zip(geometry.voxel_size_mm, geometry.shape, shape, strict=True)
-    coarse = replace(geometry, shape=shape, voxel_size_mm=tuple(size * n / m for size, n, m in sides))
+    scaled = replace(geometry, shape=shape, voxel_size_mm=tuple(size * n / m for size, n, m in sides))
     try:
         if step.entry.check is not None:
-            step.entry.check(coarse, step.parameters)
+            step.entry.check(scaled, step.parameters)
     except InputError:
         return geometry.with_shape(shape)
-    return coarse
+    return scaled
 
 
 def _small_head(geometry: Geometry) -> dict[str, np.ndarray]:
