@@ -8,8 +8,8 @@ from torch import Tensor
 from napari_metaqsm.operators.dipole import dipole_kernel
 from napari_metaqsm.operators.fourier import irfftn, multiply_spectrum, rfftn
 from napari_metaqsm.operators.gradient import gradient, gradient_spectrum
-from napari_metaqsm.operators.phase_pull import reflect_unwrapped_field
-from napari_metaqsm.operators.shrinkage import reflected_divergence, relax_to_field, relax_to_gradient
+from napari_metaqsm.operators.phase_pull import reflect_unwrapped_field, relax_to_phase
+from napari_metaqsm.operators.shrinkage import reflected_divergence, relax_to_gradient
 from napari_metaqsm.scan import Geometry
 from napari_metaqsm.solvers.admm import admm
 
@@ -132,7 +132,7 @@ class MorphologyEnabled:
         return susceptibility
 
     def _relax(self, susceptibility: Tensor) -> float:
-        misfit = relax_to_field(
+        misfit = relax_to_phase(
             self.field_state,
             self._right_sides[0],
             self._image,
