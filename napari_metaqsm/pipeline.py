@@ -29,8 +29,10 @@ from napari_metaqsm.method import (
     notice,
     parameter_infos,
     part,
+    remark,
     running,
 )
+from napari_metaqsm.operators.morphology import erosion
 from napari_metaqsm.provenance import describe_array, make_record
 from napari_metaqsm.referencing import reference as reference_map
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
@@ -116,6 +118,9 @@ def run_step(
             lambda where: _call(entry, step.parameters, arrays, geometry, acquisition, where),
             choose_device(device),
         )
+        if "eroded_mask" in outputs:
+            masks = (torch.from_numpy(m) for m in (arrays["mask"], outputs["eroded_mask"]))
+            remark("erosion", erosion(*masks, geometry.voxel_size_mm))
         record = {
             "stage": step.stage,
             "method": step.method,

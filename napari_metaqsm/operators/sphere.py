@@ -71,7 +71,7 @@ def sphere_spectrum(radius_mm: float, geometry: Geometry, like: Tensor) -> Tenso
     return _sphere_spectrum(radius_mm, geometry.shape, geometry.voxel_size_mm, like.dtype, like.device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # V-SHARP uses several at once
 def _sphere_spectrum(radius_mm, shape, voxel_size_mm, dtype: torch.dtype, device: torch.device) -> Tensor:
     weights = sphere_weights(radius_mm, voxel_size_mm)
     kernel = np.zeros(shape)

@@ -32,6 +32,15 @@ def about_step(step: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def about_erosion(step: Mapping[str, Any]) -> str:
+    """What became of the mask, as the end of a line; empty where the step leaves masks alone."""
+    erosion = step.get("erosion")
+    if not erosion:
+        return ""
+    kept = 100 - erosion["percent_of_mask"]
+    return f", {kept:.1f} % of the mask kept, {erosion['depth_mm']:.1f} mm lost at the rim"
+
+
 def _curves(step: Mapping[str, Any]) -> Mapping[str, list[float]]:
     return step.get("convergence", {})
 

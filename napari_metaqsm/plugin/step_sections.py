@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import STAGES, Method, methods
 from napari_metaqsm.pipeline import Step, StepResult
-from napari_metaqsm.plugin.about import about_step
+from napari_metaqsm.plugin.about import about_erosion, about_step
 from napari_metaqsm.plugin.convergence_plot import ConvergencePanel
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.forms import MethodChooser, MethodForm
@@ -177,7 +177,8 @@ class StepSection(Section):
         seconds = f" in {own['seconds']:.1f} s" if "seconds" in own else ""
         begun = f", begun from {job.origins[START].name}" if START in job.origins else ""
         notes = "".join(f"\nNote: {text}" for text in own.get("warnings", ()))
-        done = Done(layer, f"{layer.name}{seconds}{begun}", notes, "\n".join(about_step(own)))
+        told = f"{layer.name}{seconds}{begun}{about_erosion(own)}"
+        done = Done(layer, told, notes, "\n".join(about_step(own)))
         self._done = self._done_with(done)
         self._failed.pop(job.method, None)
         self._show_done(State.DONE, self._done)

@@ -131,7 +131,7 @@ def test_it_stops_when_asked(mask, field):
     reports = []
     with pytest.raises(Cancelled), running(lambda *r: reports.append(r), lambda: len(reports) > 4):
         resharp(field, mask, GEOMETRY, PARAMETERS)
-    assert reports[-1][1] == "CG"
+    assert reports[-1][1].startswith("CG")
 
 
 def test_a_mask_or_radius_of_no_use_is_refused(mask, field):
