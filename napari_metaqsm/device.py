@@ -35,6 +35,16 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def usable_devices() -> dict[str, str]:
+    """What :func:`choose_device` takes on this machine, and how each is written for users."""
+    devices = {"auto": "auto", "cpu": "CPU"}
+    if torch.cuda.is_available():
+        devices["cuda"] = "CUDA"
+    if torch.backends.mps.is_available():
+        devices["mps"] = "MPS"
+    return devices
+
+
 def with_fallback(compute: Callable[[torch.device], T], device: torch.device) -> tuple[T, torch.device]:
     """``compute(device)``, again on the CPU when the device ran out of memory, and where it ran."""
     try:

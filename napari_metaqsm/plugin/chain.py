@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import napari
-import torch
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QCloseEvent
@@ -23,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_metaqsm.device import usable_devices
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import DEFAULT_INVERSIONS
 from napari_metaqsm.pipeline import StepResult
@@ -35,7 +35,7 @@ from napari_metaqsm.plugin.layer_choice import LayerChoice
 from napari_metaqsm.plugin.scan_section import ScanSection
 from napari_metaqsm.plugin.section import Section
 from napari_metaqsm.plugin.step_sections import ChooserSection, FieldSection, StepSection
-from napari_metaqsm.plugin.worker import CancellableWorker, start
+from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
 
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
@@ -241,7 +241,7 @@ class SusceptibilityMapping(QWidget):
             return
         step, job, _ = self._running
         self._give_up_waiting()  # but not the other methods of this step, nor a newer value of a slider
-        step.fail_at(job, _plain_words(error), "".join(traceback.format_exception(error)))
+        step.fail_at(job, plain_words(error), "".join(traceback.format_exception(error)))
 
     def _on_finished(self) -> None:
         step, job, worker = self._running
@@ -343,7 +343,7 @@ class SusceptibilityMapping(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.device = QComboBox()
         self.device.setToolTip("Where the steps are computed")
-        for name, title in _devices().items():
+        for name, title in usable_devices().items():
             self.device.addItem(title, name)
         narrow(self.device)
         self.device.currentIndexChanged.connect(
@@ -380,20 +380,3 @@ class SusceptibilityMapping(QWidget):
         for step in self.steps:
             step.run_button.setEnabled(not running and step.can_run())
         self.progress_label.setVisible(bool(self.progress_label.text()))
-
-
-def _devices() -> dict[str, str]:
-    devices = {"auto": "auto", "cpu": "CPU"}
-    if torch.cuda.is_available():
-        devices["cuda"] = "CUDA"
-    if torch.backends.mps.is_available():
-        devices["mps"] = "MPS"
-    return devices
-
-
-def _plain_words(error: Exception) -> str:
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "there is not enough memory for this step; close other programs or crop the volume"
-    return f"this step failed unexpectedly ({type(error).__name__}: {error}); hover here for details"

@@ -25,11 +25,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_metaqsm.device import usable_devices
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.orientations.conditioning import FEWEST_DIRECTIONS, conditioning
 from napari_metaqsm.pipeline import StepResult, reconstruct_orientations
 from napari_metaqsm.plugin.about import about_step
-from napari_metaqsm.plugin.chain import _devices, _plain_words
 from napari_metaqsm.plugin.convergence_plot import ConvergencePlot
 from napari_metaqsm.plugin.editors import narrow
 from napari_metaqsm.plugin.field_row import FieldRow
@@ -38,7 +38,7 @@ from napari_metaqsm.plugin.jobs import Job, show_results
 from napari_metaqsm.plugin.layer_choice import MASKS, LayerChoice, fits
 from napari_metaqsm.plugin.layers import direction_note, metadata_of
 from napari_metaqsm.plugin.section import Section, State
-from napari_metaqsm.plugin.worker import CancellableWorker, start
+from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
 from napari_metaqsm.provenance import describe_array
 from napari_metaqsm.referencing import reference
 from napari_metaqsm.scan import Acquisition, Scan
@@ -243,7 +243,7 @@ class Orientations(QWidget):
 
     def _on_errored(self, error: Exception) -> None:
         if not self._released:
-            self.combine.fail(_plain_words(error), "".join(traceback.format_exception(error)))
+            self.combine.fail(plain_words(error), "".join(traceback.format_exception(error)))
 
     def _on_finished(self) -> None:
         job, worker = self._running
@@ -329,7 +329,7 @@ class Orientations(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.device = QComboBox()
         self.device.setToolTip("Where the map is computed")
-        for name, title in _devices().items():
+        for name, title in usable_devices().items():
             self.device.addItem(title, name)
         narrow(self.device)
         self.device.setVisible(self.device.count() > 2)
