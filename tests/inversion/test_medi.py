@@ -136,6 +136,15 @@ def test_at_the_end_no_direction_leads_down():
             assert exact(x + step * direction)[0] > lowest * (1 - 1e-7)
 
 
+def test_a_start_at_the_solution_pulls_as_the_solution_does():
+    ended, begun = tiny_problem(), tiny_problem()
+    found, _ = ended.minimise(600, 1e-5)
+    begun.start_at(found)
+    image = dipole_field(found, TINY, 1.0)
+    expected = ended.field_state - image
+    assert (begun.field_state - image - expected).norm() < 0.02 * expected.norm()
+
+
 def test_smaller_numbers_change_nothing():
     coarse, fine = (tiny_problem(t).minimise(200, 1e-9)[0] for t in (torch.float32, torch.float64))
     assert (coarse - fine).norm() < 1e-3 * fine.norm()
@@ -212,7 +221,7 @@ def test_going_on_from_a_map_takes_fewer_steps_and_ends_at_the_same(head):
     cold, first = invert(head, **options)
     other, _ = invert(head, **{**options, "data_weight": 700.0})
     warm, second = invert(head, initial=other, **options)
-    assert len(second.curves["objective"]) < len(first.curves["objective"])
+    assert len(second.curves["objective"]) < 0.8 * len(first.curves["objective"])
     assert (warm - cold).norm() < 0.02 * cold.norm()
 
 
