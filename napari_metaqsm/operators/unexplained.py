@@ -36,7 +36,12 @@ class ConeProbe:
         cone = kernel < CONE
         reach = radius[cone].max()
         band = (radius > BAND[0] * reach) & (radius <= BAND[1] * reach)
-        self._cone, self._well = band & cone, band & (kernel > WELL)
+        # Of a half spectrum all planes but the first, and the last of an even side, stand for two.
+        counts = torch.full_like(kernel[:1, :1], 2)
+        counts[..., 0] = 1
+        if geometry.shape[2] % 2 == 0:
+            counts[..., -1] = 1
+        self._cone, self._well = band * cone * counts, band * (kernel > WELL) * counts
 
     def amplitudes(self, field: Tensor) -> tuple[float, float]:
         """Root mean power per voxel of ``field`` (i, j, k): in the cone, and away from it.
@@ -48,7 +53,8 @@ class ConeProbe:
             return 0.0, 0.0
         power = rfftn(field * self._fade).abs().square_().div_(total)
         return tuple(
-            float(power[where].mean().sqrt()) if where.any() else 0.0 for where in (self._cone, self._well)
+            float((power * counts).sum().div(counts.sum().clamp(min=1)).sqrt())
+            for counts in (self._cone, self._well)
         )
 
 
