@@ -146,15 +146,17 @@ def medi(
     csf = _ventricles(magnitude, mask, geometry, acquisition) if parameters.csf_weight else None
     used = _shrunk(mask, geometry, parameters.smv_radius_mm) if parameters.smv_radius_mm else mask
     grid = working_grid(mask, geometry)
-    announce("Kernels")
+    announce("Weights")
     image = _one_magnitude(magnitude, like=local_field)
     inside, known = grid.cut(mask), grid.cut(used)
     trust = grid.cut(_trust(noise, image, used, like=local_field))
+    announce("Edges")
     penalised = _penalised_differences(None if image is None else grid.cut(image), known, grid.geometry)
     high_pass = None
     if parameters.smv_radius_mm:
         high_pass = 1 - sphere_spectrum(parameters.smv_radius_mm, grid.geometry, like=trust)
     radians = _radians_per_ppm(acquisition)
+    announce("Kernels")
     probe = ConeProbe(known, grid.geometry, like=trust)
     result = torch.empty_like(local_field)
     fields, maps = (x.reshape(-1, *mask.shape) for x in (local_field, result))
@@ -167,6 +169,7 @@ def medi(
             field = multiply_spectrum(field, high_pass).mul_(known)
         data_weight = parameters.data_weight or _weight_by_level(probe, field, radians)
         remark("data_weight", float(f"{data_weight:.4g}"))
+        announce("ADMM")
         problem = MorphologyEnabled(field, trust, penalised, grid.geometry, radians, data_weight, high_pass)
         if csf is not None:
             problem.even_out(grid.cut(csf), parameters.csf_weight)
