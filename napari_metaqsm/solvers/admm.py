@@ -51,7 +51,7 @@ def admm(
         point(curve, relax(x))
         if previous is not None:
             length = float(torch.linalg.vector_norm(x))
-            change = float(torch.linalg.vector_norm(previous.sub_(x))) / length if length > 0 else 0.0
+            change = float(torch.linalg.vector_norm(previous.sub_(x))) / length if length else 0.0
             calm = calm + 1 if change <= tolerance else 0
             if calm == CALM_STEPS:
                 break
