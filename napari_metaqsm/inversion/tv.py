@@ -9,30 +9,11 @@ import torch
 from torch import Tensor
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.inversion.total_variation import TotalVariation
 from napari_metaqsm.method import announce, check_parameters, method, notice, parameter, remark
-from napari_metaqsm.operators.dipole import dipole_kernel
-from napari_metaqsm.operators.fourier import irfftn, multiply_spectrum, rfftn
-from napari_metaqsm.operators.gradient import gradient, gradient_spectrum
 from napari_metaqsm.operators.pad import working_grid
-from napari_metaqsm.operators.shrinkage import (
-    field_misfit,
-    phase_misfit,
-    reflect_field,
-    reflected_divergence,
-    relax_to_field,
-    relax_to_gradient,
-)
 from napari_metaqsm.operators.unexplained import ConeProbe
 from napari_metaqsm.scan import Geometry
-from napari_metaqsm.solvers.admm import admm
-
-# Of the data's weight: how firmly the split field is held to that of the map.
-FIELD_PENALTY = 0.05
-# ppm/mm: the step of shrinking, as large as gradients in the brain are.
-THRESHOLD = 0.003
-# Over-relaxation.
-RELAXATION = 1.7
-
 
 # The weight beta in ppm·mm that is the unit of the penalty weight: for a square of the field that no
 # susceptibility explains over the whole field (ppm), and where no level is asked for or found.
@@ -205,7 +186,7 @@ def invert(
         base = _base_weight(problem, probe, parameters)
         problem.set_weight(parameters.penalty_weight * base)
         remark("penalty_weight_ppm_mm", float(f"{problem.weight:.3g}"))
-        found, change = problem.minimise(parameters.iterations, parameters.tolerance, "ADMM")
+        found, change = problem.minimise(parameters.iterations, parameters.tolerance)
         if not math.isfinite(change):
             raise InputError("the field holds values in the mask that are not finite, or too large to invert")
         if change > parameters.tolerance:
@@ -243,105 +224,3 @@ def _weight_by_residual(problem: TotalVariation, probe: ConeProbe, weight: float
             break
         weight = min(max(weight * (wanted / found) ** TRIAL_POWER, SEARCHED[0]), SEARCHED[1])
     return weight
-
-
-class TotalVariation:
-    """``||W (D chi - f)||^2 / 2 + beta ||M grad chi||_1`` on a grid, and the split that ADMM minimises it by.
-
-    The split is ``z_1 = D chi`` and ``z_2 = grad chi``, each with a state (see
-    :func:`~napari_metaqsm.solvers.admm.admm`). The map nearest to both is one division in k-space.
-
-    Parameters
-    ----------
-    field : (i, j, k), ppm, on the grid
-    weights : (i, j, k), ``W^2``, about 1 where the field is known, 0 where not
-    penalised : (3, i, j, k) bool, M; the other differences are free
-    geometry : of the grid
-    radians : phase that a field of one ppm is; None for a linear data term, else it is
-        ``||W (exp(i radians D chi) - exp(i radians f))||^2 / (2 radians^2)``
-    """
-
-    def __init__(
-        self,
-        field: Tensor,
-        weights: Tensor,
-        penalised: Tensor,
-        geometry: Geometry,
-        radians: float | None = None,
-    ) -> None:
-        self.field, self.weights, self.penalised, self.geometry = field, weights, penalised, geometry
-        self.radians = radians
-        # What the field is for the next step: see phase_misfit.
-        self._target = field
-        if radians is not None:
-            self._target = torch.zeros_like(field)
-            phase_misfit(torch.zeros_like(field), field, weights, radians, target=self._target)
-        self.kernel = dipole_kernel(geometry, like=field)
-        self.field_state = torch.zeros_like(field)
-        self.gradient_state = field.new_zeros((3, *field.shape))
-        self._right_sides = field.new_empty((2, *field.shape))
-        self.set_weight(1.0)
-
-    def set_weight(self, weight: float) -> None:
-        """Choose beta, ppm·mm; the states stay, a good start for a weight not far off."""
-        self.weight = weight
-        smooth = weight / THRESHOLD
-        # chi = (mu_1 D F q_1 + mu_2 F div q_2) / (mu_1 D^2 + mu_2 sum_i |E_i|^2), its mean 0
-        denominator = self.kernel.square().mul_(FIELD_PENALTY)
-        denominator.add_(gradient_spectrum(self.geometry, like=self.field), alpha=smooth)
-        denominator[0, 0, 0] = 1
-        self._from_field = FIELD_PENALTY * self.kernel / denominator
-        self._from_gradient = smooth / denominator
-
-    def start_at(self, susceptibility: Tensor) -> None:
-        """Set the states as they would be at a solution (i, j, k) that this map is close to."""
-        field = multiply_spectrum(susceptibility, self.kernel)
-        if self.radians is not None:
-            phase_misfit(field, self.field, self.weights, self.radians, target=self._target)
-        # z_1 = D chi, and W^2 (z_1 - f) + mu_1 (z_1 - t_1) = 0
-        self.field_state = field.addcmul(self.weights, field - self._target, value=1 / FIELD_PENALTY)
-        differences = gradient(susceptibility, self.geometry.voxel_size_mm, periodic=True)
-        multiplier = (10 * differences).clamp_(-THRESHOLD, THRESHOLD).mul_(self.penalised)
-        self.gradient_state = differences.add_(multiplier)
-
-    def minimise(self, iterations: int, tolerance: float, label: str) -> tuple[Tensor, float]:
-        """The map (i, j, k), and its relative change in the last step."""
-        return admm(self._solve, self._relax, iterations=iterations, tolerance=tolerance, label=label)
-
-    def residual(self) -> Tensor:
-        """``f - D chi`` of the last map, (i, j, k)."""
-        return self.field - self._image
-
-    def _solve(self) -> Tensor:
-        reflect_field(self.field_state, self._target, self.weights, FIELD_PENALTY, out=self._right_sides[0])
-        reflected_divergence(
-            self.gradient_state,
-            THRESHOLD,
-            self.penalised,
-            self.geometry.voxel_size_mm,
-            out=self._right_sides[1],
-        )
-        spectra = rfftn(self._right_sides)
-        # As pairs of reals: torch multiplies complex by real numbers at a third of the speed.
-        spectrum, image = torch.view_as_real(spectra)
-        spectrum.mul_(self._from_field[..., None])
-        spectrum.addcmul_(image, self._from_gradient[..., None])
-        torch.mul(spectrum, self.kernel[..., None], out=image)
-        susceptibility, self._image = irfftn(spectra, self.field.shape)
-        return susceptibility
-
-    def _relax(self, susceptibility: Tensor) -> float:
-        relax_to_field(self.field_state, self._right_sides[0], self._image, RELAXATION)
-        if self.radians is None:
-            misfit = field_misfit(self._image, self.field, self.weights)
-        else:
-            misfit = phase_misfit(self._image, self.field, self.weights, self.radians, target=self._target)
-        variation = relax_to_gradient(
-            self.gradient_state,
-            susceptibility,
-            THRESHOLD,
-            self.penalised,
-            self.geometry.voxel_size_mm,
-            RELAXATION,
-        )
-        return misfit + self.weight * variation

@@ -6,9 +6,9 @@ import scipy.optimize
 import torch
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.inversion import tv as tv_module
 from napari_metaqsm.inversion.nonlinear_tv import NonlinearTVParameters, nonlinear_tv
-from napari_metaqsm.inversion.tv import TotalVariation, TVParameters, tv
+from napari_metaqsm.inversion.total_variation import TotalVariation
+from napari_metaqsm.inversion.tv import TVParameters, tv
 from napari_metaqsm.method import running
 from napari_metaqsm.operators.dipole import dipole_field
 from napari_metaqsm.operators.fourier import multiply_spectrum
@@ -93,8 +93,8 @@ def test_the_conditions_of_a_minimum_hold_at_the_end():
     """``D W^2 (D chi - f) + beta div' p = 0``, p the sign of each difference, in [-1, 1] where it is 0."""
     problem = small_problem()
     found, _ = problem.minimise(1500, 1e-10, "ADMM")
-    smooth = problem.weight / tv_module.THRESHOLD
-    state, threshold = problem.gradient_state, tv_module.THRESHOLD
+    smooth = problem.weight / TotalVariation.threshold
+    state, threshold = problem.gradient_state, TotalVariation.threshold
     shrunk = torch.where(problem.penalised, state.sign() * (state.abs() - threshold).clamp(min=0), state)
     multiplier = smooth * (state - shrunk) / problem.weight
     differences = gradient(found, TINY.voxel_size_mm, periodic=True)
