@@ -287,6 +287,18 @@ def test_the_users_mask_is_used_verbatim(viewer, dock, run, monkeypatch):
     np.testing.assert_array_equal(seen["mask"], drawn)
 
 
+def test_the_background_section_says_what_became_of_the_mask(viewer, dock, run, entered_late):
+    dock.background.chooser.choose("lbv")
+    add(viewer, local_field(), "total_field")
+    dock.background.choices["mask"].choose(entered_late[1])
+    assert run(dock.background.run_button) == [True]
+    inside, left = ball() != 0, viewer.layers["eroded mask LBV"].data != 0
+    kept = f"{100 * left.sum() / inside.sum():.1f} % of the mask kept, "
+    assert kept in dock.background.status.text()
+    assert dock.background.status.text().endswith(" mm lost at the rim")
+    assert "Erosion: depth mm " in dock.background.status.toolTip()
+
+
 def test_an_edited_mask_of_a_running_step_does_not_reach_it(viewer, dock, entered_late):
     (job, _) = dock.inversion.jobs("cpu")
     entered_late[1].data[:] = 0
