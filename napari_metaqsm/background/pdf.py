@@ -79,8 +79,8 @@ def pdf(
     field. Conjugate gradients, the usual choice, take a third fewer, but by then rounding has come to decide
     a few per cent of the map. On a simulated head (0.75×0.75×3 mm, noise) the error of the local field, rim
     and all, is 40.2 % after 100 steps; on four others, with air in the head, it is 60 to 75 % after 100 and
-    57 to 70 % after 150 steps. Most of it is at the rim: where RESHARP of 6 mm has values, the first is 28.2 %
-    with the noise map, and RESHARP's 31.1 %.
+    57 to 70 % after 150 steps. Most of it is at the rim: where RESHARP of 6 mm has values, the first is
+    28.2 % with the noise map, and RESHARP's 31.1 %.
 
     The grid is the mask's box and a margin of 24 mm all told, and goes round: dipoles that come in from the
     other side are outside the mask too, and no background field needs farther ones.
