@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from napari_metaqsm.method import announce, check_parameters, method, notice, parameter, remark
+from napari_metaqsm.method import announce, check_parameters, method, notice, parameter, remark, steps
 from napari_metaqsm.operators.dipole import dipole_kernel
 from napari_metaqsm.operators.fourier import irfftn, multiply_spectrum, rfftn
 from napari_metaqsm.operators.gradient import (
@@ -53,7 +53,7 @@ class ILSQRParameters:
     tolerance: float = parameter(
         0.005, low=1e-6, high=0.5, help="Gradient, relative to the residual, at which least squares is solved"
     )
-    iterations: int = parameter(50, low=1, high=1000, help="Most steps of each of the two solvers")
+    iterations: int = parameter(100, low=1, high=1000, help="Most steps of each of the two solvers")
     radius_mm: float = parameter(
         3.0, low=0.5, high=20.0, unit="mm", help="Radius of the sphere that smooths the fast map"
     )
@@ -95,21 +95,29 @@ def ilsqr(
 
     Notes
     -----
-    1. LSMR on ``min ||w^1/2 (D chi - f)||``, whose normal equations are the paper's system
-       ``D w D chi = D w f``. LSMR is the minimal residual method on these, where LSQR on the system, as in the
-       paper, squares it once more: it needs a quarter of the transforms for the same residual. w falls from
-       one to zero between the 60th and the 99.9th percentile of the field's absolute Laplacian, taken by
+    1. LSMR on ``min ||w^1/2 (D chi - f)||``, the minimal residual method on the paper's system
+       ``D w D chi = D w f``. LSQR on that system, as in the paper, squares it once more: on the phantom
+       below its residual is 1.4 % after 100 pairs of transforms, that of LSMR 0.9 % after 11. w falls
+       from one to zero between the 60th and the 99.9th percentile of the field's absolute Laplacian, by
        differences inside the mask, and is multiplied by ``min(1, (usual noise / noise)^2)``.
-    2. A fast map, ``sign(D)`` and smoothing near the cone, tells where edges are. The paper's fit of it to TKD
-       changes no percentile of its differences, and is left out.
+    2. A fast map, ``sign(D)`` and smoothing near the cone, tells where edges are. The paper's fit of it to
+       TKD changes no percentile of its differences, and is left out.
     3. LSMR on ``min ||W grad(chi - s)||`` over maps s of the frequencies where ``|D| < streak_threshold``; W
        falls from one to zero between the 50th and the 70th percentile of the fast map's absolute differences.
     4. The map is ``chi - s`` in the mask.
 
     Least squares makes streaks of what no susceptibility explains, the more the longer it runs: first next to
     the cone, where step 3 does not reach. It is stopped when the frequencies there (``|D|`` from one to two
-    times the threshold) have ``streak_limit`` times the amplitude of others of the same size, which in true
-    maps is 0.9 to 1.1. A field that is explained well never comes to that.
+    times the threshold) have ``streak_limit`` times the amplitude of others of the same size, which in six
+    true maps is 0.89 to 1.12. A field that is explained well never comes to that.
+
+    The error is 40.6 % on a phantom of 256×256×64 voxels of 0.75×0.75×3 mm (HFEN 32.0 %), where nothing stops
+    it early, and 74.1 % in vivo, 97.7 % without the limit; eight simulated heads on voxels of 0.5 to 3.3 mm
+    are on average as good with the limit as without, and at 1.0 or 1.2. The noise weights
+    take the error in vivo from 75.9 to 74.1 % and leave that of heads within 0.4 % but for one, which gains
+    1.4; weights not capped at one cost the phantom 0.8. Strong sources come out low where there is little
+    else, for the field around them bends the most: spheres of a phantom of nothing but spheres at half their
+    value.
 
     There is no start from another map: least squares leaves out what the field does not tell because it
     begins at zero, and would keep it from any other beginning.
@@ -150,7 +158,7 @@ def _trust(mask: Tensor, magnitude: Tensor | None, noise: Tensor | None) -> Tens
 def _reconstruct(
     field: Tensor, inside: Tensor, geometry: Geometry, trust: Tensor | None, parameters: ILSQRParameters
 ) -> Tensor:
-    announce("weights")
+    announce("weights of the field")
     pairs = pairs_inside(inside, field.dtype)
     weights = field_weights(field, inside, pairs, geometry)
     if trust is not None:
@@ -158,7 +166,6 @@ def _reconstruct(
     first = least_squares(field, weights, geometry, parameters).mul_(inside)
     announce("fast map")
     fast = fast_map(field, inside, geometry, parameters.radius_mm)
-    announce("weights of streaks")
     return first.sub_(streaks(first, smoothness_weights(fast, pairs, geometry), geometry, parameters))
 
 
@@ -171,6 +178,7 @@ def field_weights(field: Tensor, inside: Tensor, pairs: Tensor, geometry: Geomet
 # ------------------------------------------------------------------------ step 1: least squares
 def least_squares(field: Tensor, weights: Tensor, geometry: Geometry, parameters: ILSQRParameters) -> Tensor:
     """The map (i, j, k) after the steps of LSMR on ``min ||w^1/2 (F^-1 D F chi - f)||``."""
+    announce("least squares")
     root = weights.sqrt()
     kernel, scale = dipole_kernel(geometry, field), _orthonormal(geometry, field)
     forward, backward = kernel / scale, kernel * scale
@@ -276,7 +284,8 @@ def _blend(geometry: Geometry, radius_mm: float, dtype: torch.dtype, device: tor
 def smoothness_weights(fast: Tensor, pairs: Tensor, geometry: Geometry) -> Tensor:
     """W (3, i, j, k): one where the map should be smooth, zero at the fast map's edges and outside."""
     weights = gradient(fast, geometry.voxel_size_mm).abs_()
-    for along, pair in zip(weights, pairs, strict=True):
+    for axis in steps(3, "weights of streaks"):
+        along, pair = weights[axis], pairs[axis]
         if pair.any():  # a mask may be one voxel thick
             limits = percentiles(along[pair > 0], *DIFFERENCE_PERCENTILES)
             along.copy_(falling(along, *limits).mul_(pair))
@@ -300,6 +309,7 @@ def streaks(chi: Tensor, weights: Tensor, geometry: Geometry, parameters: ILSQRP
         back = rfftn(gradient_adjoint(torch.mul(u, weights, out=weighted), voxel))
         return torch.view_as_real(back.flatten()[cone].mul_(scale))
 
+    announce("streaks")
     found, _ = lsmr(
         lambda x: gradient(image(x), voxel).mul_(weights),
         adjoint,
