@@ -19,7 +19,13 @@ maps = {"Truth": chi}
 for entry in mq.methods("inversion"):
     try:
         found = mq.invert(
-            truth["local_field"], mask, geometry.voxel_size_mm, entry.name, geometry.b0_direction
+            truth["local_field"],
+            mask,
+            geometry.voxel_size_mm,
+            entry.name,
+            geometry.b0_direction,
+            magnitude=scan.magnitude,
+            acquisition=scan.acquisition,
         )
     except InputError as error:  # Mesa-QSM takes no voxels but those it was trained for
         print(f"{entry.title:16} {error}")
