@@ -92,7 +92,7 @@ def medi(
     noise: Tensor | None = None,
     initial_susceptibility: Tensor | None = None,
 ) -> Tensor:
-    """Iterative: edges where the magnitude has them, no streaks beside strong sources; many seconds.
+    """Iterative: edges where the magnitude has them, no streaks beside strong sources; seconds.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class TVParameters:
     )
     iterations: int = parameter(100, low=2, high=5000, help="Most steps of ADMM")
     tolerance: float = parameter(
-        6e-3, low=1e-7, high=0.1, help="Relative change of the map in a step at which ADMM stops"
+        8e-3, low=1e-7, high=0.1, help="Relative change of the map in a step at which ADMM stops"
     )
 
     __post_init__ = check_parameters
