@@ -50,6 +50,10 @@ ROOMS: dict[str, set[str]] = {
         "evaluation",
         "io",
     },
+    # What a reader measures on maps, in memory.
+    "reading": {*BASE, "method", "operators", "evaluation", "referencing"},
+    # It tells of the methods that ran, so it reads the registry; it reads and writes folders.
+    "report": {*BASE, "method", "reading", "evaluation", "io", "provenance", "pipeline"},
     "cohort": {"pipeline", "io", "evaluation", "errors"},
 }
 ANYTHING = {"cli", "plugin"}

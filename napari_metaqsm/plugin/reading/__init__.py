@@ -1,0 +1,1 @@
+"""The reading room: look, measure, trust, report."""
