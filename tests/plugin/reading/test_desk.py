@@ -1,0 +1,98 @@
+"""The desk holds the maps of one grid, what their scan has beside them, and tells of every change."""
+
+import gc
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.reading.desk import Desk
+from napari_metaqsm.scan import Acquisition
+
+SHAPE = (6, 8, 10)
+ACQUISITION = Acquisition((0.01, 0.02), 3.0)
+
+
+def add(viewer, name, quantity, shape=SHAPE, value=0.5, **place):
+    metadata = {"metaqsm": {"quantity": quantity, "orientation": "IPL", "b0_direction": (1.0, 0.0, 0.0)}}
+    scale = (1.0,) * (len(shape) - 3) + (3.0, 0.8, 0.7)
+    units = ("",) * (len(shape) - 3) + ("mm",) * 3
+    data = np.full(shape, value, np.float32)
+    return viewer.add_image(data, name=name, scale=scale, units=units, metadata=metadata, **place)
+
+
+@pytest.fixture
+def viewer():
+    viewer = ViewerModel()
+    add(viewer, "one", "susceptibility")
+    magnitude = add(viewer, "echoes", "magnitude", (2, *SHAPE))
+    magnitude.metadata["metaqsm"]["acquisition"] = ACQUISITION
+    add(viewer, "elsewhere", "susceptibility", (5, 8, 10))
+    add(viewer, "shifted", "susceptibility", translate=(3, 0, 0))
+    return viewer
+
+
+@pytest.fixture
+def desk(viewer):
+    desk = Desk(viewer)
+    yield desk
+    desk.release()
+
+
+def test_maps_of_the_first_ones_grid_lie_on_it_with_their_scan(desk):
+    study = desk.study()
+    assert list(study.maps) == ["one"]
+    assert study.magnitude.shape == (2, *SHAPE)
+    assert study.acquisition == ACQUISITION
+    assert study.geometry.voxel_size_mm == pytest.approx((3, 0.8, 0.7))
+    assert study.noise is None
+
+
+def test_a_new_map_joins_and_a_deleted_one_leaves(desk, viewer, qtbot):
+    with qtbot.waitSignal(desk.changed):
+        second = add(viewer, "two", "susceptibility")
+    assert list(desk.study().maps) == ["one", "two"]
+    with qtbot.waitSignal(desk.changed):
+        viewer.layers.remove(second)
+    assert list(desk.study().maps) == ["one"]
+
+
+def test_new_values_are_told_once_and_are_in_the_study(desk, viewer, qtbot):
+    qtbot.wait(10)
+    told = []
+    desk.changed.connect(lambda: told.append(desk.study().maps["one"].max()))
+    viewer.layers["one"].data = np.full(SHAPE, 1, np.float32)
+    viewer.layers["one"].data = np.full(SHAPE, 2, np.float32)
+    qtbot.waitUntil(lambda: bool(told))
+    assert told == [2]
+
+
+def test_without_a_map_there_is_no_study(desk):
+    desk.choose([])
+    with pytest.raises(InputError, match="no map is chosen"):
+        desk.study()
+
+
+@pytest.mark.parametrize("voxel", [(0, 0, 0), (5, 7, 9), (2, 3, 4)])
+def test_going_to_a_voxel_shows_its_slices(desk, viewer, voxel):
+    desk.go_to(voxel)
+    assert desk.voxel == voxel
+    assert viewer.dims.point[-3:] == pytest.approx(np.multiply(voxel, (3, 0.8, 0.7)))
+
+
+def test_what_is_added_again_takes_the_place_of_the_earlier_one(desk, viewer):
+    first = desk.add(np.zeros(SHAPE, np.float32), "difference", "a − b")
+    again = desk.add(np.ones(SHAPE, np.float32), "difference", "a − b")
+    assert again == first
+    assert again.data.max() == 1
+    assert tuple(again.scale) == pytest.approx((3, 0.8, 0.7))
+
+
+def test_letting_go_leaves_no_listener_behind(viewer):
+    events = [viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers["one"].events.data]
+    before = [len(event.callbacks) for event in events]
+    for _ in range(50):
+        Desk(viewer).release()
+    gc.collect()
+    assert [len(event.callbacks) for event in events] == before
