@@ -92,7 +92,7 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")
     ] = None,
-    reference: Annotated[str, typer.Option(help="Zero of the map: brain, none, or a file.")] = "brain",
+    reference: Annotated[str, typer.Option(help="Zero of the map: brain, csf, none, or a file.")] = "brain",
     device: DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the maps and the record.")] = Path("metaqsm"),
     quiet: QuietOption = False,

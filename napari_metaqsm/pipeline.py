@@ -33,7 +33,9 @@ from napari_metaqsm.method import (
     running,
 )
 from napari_metaqsm.operators.morphology import erosion
+from napari_metaqsm.operators.ventricles import check_echoes
 from napari_metaqsm.provenance import describe_array, make_record
+from napari_metaqsm.referencing import csf
 from napari_metaqsm.referencing import reference as reference_map
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 
@@ -297,7 +299,8 @@ def reconstruct(
     chain : from :func:`make_step`, in the order of the stages, several inversions at will; None is
         :func:`default_chain`
     device : "auto", "cpu", "cuda" or "mps"
-    reference : "brain" (the whole mask), "none", or a region (i, j, k), zero outside
+    reference : "brain" (the whole mask), "csf" (the ventricles, found by their slow decay), "none", or a
+        region (i, j, k), zero outside
 
     Raises
     ------
@@ -323,9 +326,11 @@ def reconstruct(
         if step.stage == "inversion":
             name = _free_name(f"susceptibility_{step.method}", maps)
             inside = inputs["mask"].astype(bool)
-            where = None if region_name == "none" else inside if region is None else region
             chi = outputs["susceptibility"]
             try:
+                if region_name == "csf" and region is None:
+                    region = csf(data["magnitude"], data["mask"], scan.geometry, scan.acquisition)
+                where = None if region_name == "none" else inside if region is None else region
                 maps[name], references[name] = reference_map(chi, where, inside, region_name)
             except InputError as error:  # only the eroded mask tells, and the map is not to be lost for it
                 maps[name], references[name] = reference_map(chi, None, inside)
@@ -337,7 +342,7 @@ def reconstruct(
             maps.update(outputs)
     announce("Done", 1.0)
     sources = {n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()}
-    if region is not None:
+    if region_name == "region":
         sources["reference"] = describe_array(region)
     record = make_record(sources, scan.geometry, scan.acquisition, records, references, scan.notes)
     return Result(scan, maps, record)
@@ -357,7 +362,8 @@ def reconstruct_orientations(
     scans : one for each orientation, on one grid, each with its local field, the B0 direction in its
         geometry, and its mask; one without a mask has that of the first. Noise maps: all or none.
     step : of the stage "orientations"; None is COSMOS with its defaults
-    device, reference : as in :func:`reconstruct`
+    device : as in :func:`reconstruct`
+    reference : "brain", "none", or a region (i, j, k), zero outside
 
     Raises
     ------
@@ -369,7 +375,7 @@ def reconstruct_orientations(
         raise InputError(f"{step.entry.title} takes one field; give a method of several orientations")
     data = _together(scans)
     first = scans[0]
-    region, region_name = _reference_region(reference, first)
+    region, region_name = _reference_region(reference, first, ("brain", "none"))
     with part(0, 1, step.entry.title) as run:
         outputs, own = run_step(step, data, first.geometry, first.acquisition, device)
     for text in run.notices:
@@ -431,10 +437,14 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(list(arrays))
 
 
-def _reference_region(reference: str | np.ndarray, scan: Scan) -> tuple[np.ndarray | None, str]:
+def _reference_region(
+    reference: str | np.ndarray, scan: Scan, references: Sequence[str] = ("brain", "csf", "none")
+) -> tuple[np.ndarray | None, str]:
     if isinstance(reference, str):
-        if reference not in ("brain", "none"):
-            raise InputError(f"reference is {reference!r}; it must be brain, none or a region")
+        if reference not in references:
+            raise InputError(f"reference is {reference!r}; it must be {', '.join(references)} or a region")
+        if reference == "csf":
+            check_echoes(np.shape(scan.magnitude) or None, scan.acquisition)
         return None, reference
     if reference.shape != scan.geometry.shape:
         raise InputError(

@@ -6,11 +6,15 @@ region's mean; it can be changed at any time, since nothing else of the map depe
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.operators.ventricles import ventricles
+from napari_metaqsm.scan import Acquisition, Geometry
 
 
 def reference(
@@ -48,3 +52,47 @@ def reference(
     mean = float(values.mean())
     record = {"region": name, "mean_ppm": mean, "sd_ppm": float(values.std()), "voxels": int(values.size)}
     return np.where(inside, susceptibility - mean, 0).astype(np.float32), record
+
+
+def shift(
+    susceptibility: np.ndarray, offset_ppm: float, mask: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The map with a number subtracted, as where the susceptibility of the zero is known from elsewhere.
+
+    Parameters
+    ----------
+    susceptibility : (i, j, k), ppm
+    offset_ppm : what becomes zero
+    mask : (i, j, k), zero outside; voxels outside stay zero
+
+    Returns
+    -------
+    as :func:`reference`
+
+    Raises
+    ------
+    InputError
+        When the offset is not finite.
+    """
+    if not math.isfinite(offset_ppm):
+        raise InputError(f"offset_ppm is {offset_ppm}; it must be a number")
+    record = {"region": "offset", "mean_ppm": float(offset_ppm), "sd_ppm": 0.0, "voxels": 0}
+    return np.where(mask.astype(bool), susceptibility - offset_ppm, 0).astype(np.float32), record
+
+
+def csf(magnitude: np.ndarray, mask: np.ndarray, geometry: Geometry, acquisition: Acquisition) -> np.ndarray:
+    """(i, j, k) bool: cerebrospinal fluid of the ventricles, the usual zero beside the whole brain.
+
+    Parameters
+    ----------
+    magnitude : (echo, i, j, k), three echoes or more
+    mask : (i, j, k), zero outside
+
+    Raises
+    ------
+    InputError
+        When there are not the echoes for it, or no ventricle is found.
+    """
+    echoes = torch.from_numpy(np.ascontiguousarray(magnitude, np.float32))
+    inside = torch.from_numpy(np.ascontiguousarray(mask != 0))
+    return ventricles(echoes, inside, geometry, acquisition).numpy()
