@@ -50,8 +50,8 @@ ROOMS: dict[str, set[str]] = {
         "evaluation",
         "io",
     },
-    # What a reader measures on maps, in memory.
-    "reading": {*BASE, "method", "operators", "evaluation", "referencing"},
+    # What a reader measures on maps, in memory. Its checks read stored phase and tell noise as field does.
+    "reading": {*BASE, "method", "operators", "evaluation", "referencing", "field"},
     # It tells of the methods that ran, so it reads the registry; it reads and writes folders.
     "report": {*BASE, "method", "reading", "evaluation", "io", "provenance", "pipeline"},
     "cohort": {"pipeline", "io", "evaluation", "errors"},
