@@ -12,6 +12,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, result_layer
+from napari_metaqsm.plugin.worker import plain_words, start
+from napari_metaqsm.plugin.zero import Zero, original_of, put, referenced
 from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
 from napari_metaqsm.scan import Acquisition
 
@@ -25,6 +27,8 @@ class Desk(QObject):
 
     # Other maps or layers, or other values: a new reference, a map computed anew. Once for many at a time.
     changed = Signal()
+    # A zero could not be taken; why, in words.
+    failed = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -32,6 +36,8 @@ class Desk(QObject):
         self.maps: list[Image] = []
         self._study: Study | None = None
         self._followed: list[Layer] = []
+        self._referring: Any = None
+        self._released = False
         # Changes come in bursts (values, then their record): they are told when the burst is over.
         self._told = QTimer(self)
         self._told.setSingleShot(True)
@@ -122,6 +128,46 @@ class Desk(QObject):
         values, own, kind = result_layer(values, self.maps[0], quantity, name)
         return self.viewer.add_layer(Layer.create(values, {**own, **settings}, kind))
 
+    # ------------------------------------------------------------------------------ its zero
+    @property
+    def is_referring(self) -> bool:
+        """Whether the maps are about to get another zero."""
+        return self._referring is not None
+
+    def refer(self, zero: Zero) -> None:
+        """Give all maps another zero, in a worker; of several asked for at once the last is taken."""
+        if self._referring is not None:
+            self._referring.quit()
+        layers = list(self.maps)
+        originals = [original_of(layer) for layer in layers]
+
+        def put_all(found: Any) -> None:
+            if worker is not self._referring:
+                return
+            for layer, each in zip(layers, found or (), strict=False):
+                # A map computed anew meanwhile is not to be overwritten by the old one.
+                if layer in self.maps and original_of(layer) is each[0]:
+                    put(layer, *each)
+
+        def failed(error: Exception) -> None:
+            if worker is self._referring and not self._released:
+                self.failed.emit(plain_words(error))
+
+        def finished() -> None:
+            if worker is self._referring:
+                self._referring = None
+
+        worker = start(
+            referenced,
+            originals,
+            zero,
+            progressed=lambda fraction, text: None,
+            returned=put_all,
+            errored=failed,
+            finished=finished,
+        )
+        self._referring = worker
+
     # ----------------------------------------------------------------------------- its place
     @property
     def voxel(self) -> tuple[int, int, int]:
@@ -144,6 +190,9 @@ class Desk(QObject):
     # ------------------------------------------------------------------------------ its life
     def release(self) -> None:
         """Let go of the viewer and its layers."""
+        if self._released:
+            return
+        self._released = True
         self._told.stop()
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)

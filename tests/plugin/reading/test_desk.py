@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.reading.desk import Desk
+from napari_metaqsm.plugin.zero import NONE, OFFSET, Zero, zero_record
 from napari_metaqsm.scan import Acquisition
 
 SHAPE = (6, 8, 10)
@@ -96,3 +97,34 @@ def test_letting_go_leaves_no_listener_behind(viewer):
         Desk(viewer).release()
     gc.collect()
     assert [len(event.callbacks) for event in events] == before
+
+
+def test_every_map_follows_another_zero_and_says_so(desk, viewer, qtbot):
+    two = add(viewer, "two", "susceptibility", value=0.1)
+    two.data[:, :, :4] = 0  # outside its mask
+    region = np.zeros(SHAPE, bool)
+    region[0, 0] = True
+    desk.refer(Zero("thalamus", region))
+    qtbot.waitUntil(lambda: not desk.is_referring)
+    assert zero_record(two) == pytest.approx(
+        {"region": "thalamus", "mean_ppm": 0.1, "sd_ppm": 0, "voxels": 6}, abs=1e-6
+    )
+    assert zero_record(desk.maps[0])["voxels"] == 10
+    assert all(abs(layer.data).max() < 1e-6 for layer in desk.maps)
+    desk.refer(Zero(OFFSET, offset_ppm=0.02))
+    desk.refer(Zero(NONE))  # the last one asked for counts
+    qtbot.waitUntil(lambda: not desk.is_referring)
+    assert two.data.max() == pytest.approx(0.1)
+    assert zero_record(two)["region"] == NONE
+
+
+def test_a_region_outside_a_map_changes_none_and_says_why(desk, viewer, qtbot):
+    two = add(viewer, "two", "susceptibility", value=0.1)
+    two.data[:3] = 0
+    region = np.zeros(SHAPE, bool)
+    region[0] = True
+    with qtbot.waitSignal(desk.failed) as told:
+        desk.refer(Zero("vein", region))
+    assert "'vein' has no voxel" in told.args[0]
+    assert viewer.layers["one"].data.max() == 0.5
+    assert zero_record(two) is None
