@@ -6,6 +6,7 @@ map's own mask count; those outside hold no susceptibility and are told, not cou
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,9 +100,8 @@ class Region:
                     f"{_percent(share)} of its voxels lie outside the mask of {titles} and do not count"
                 )
         if self.unreliable:
-            told.append(
-                f"{_percent(self.unreliable_percent)} of it is unreliable: read its figures with care"
-            )
+            share = _percent(self.unreliable_percent)
+            told.append(f"{share} of its voxels are unreliable: read its figures with care")
         fewest = min((m.voxels for m in self.maps.values() if m.voxels), default=FEW_VOXELS)
         if fewest < FEW_VOXELS:
             voxels = "one voxel counts" if fewest == 1 else f"{fewest} voxels count"
@@ -217,12 +217,12 @@ def measure_regions(
         raise InputError(f"the regions are {labels.dtype} numbers; they must be labels, whole numbers")
     found, places, ends = _labelled(labels)
     unreliable = None if unreliable is None else _on_grid("the unreliable voxels", unreliable, study)
-    bounds = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    bounds = [slice(*pair) for pair in itertools.pairwise([0, *ends])]
     measured: list[dict[str, Measure]] = [{} for _ in bounds]
     counted = np.zeros(places.size, bool)
     titles = tuple(study.maps)
     for number in steps(len(titles), "Regions"):
-        values = np.ravel(study.maps[titles[number]])[places].astype(np.float64)
+        values = np.ravel(study.maps[titles[number]])[places]
         known = (values != 0) & np.isfinite(values)  # as Study.inside, and nothing that poisons a mean
         counted |= known
         for bound, maps in zip(bounds, measured, strict=True):
@@ -266,13 +266,13 @@ def _on_grid(name: str, array: np.ndarray, study: Study) -> np.ndarray:
     return array
 
 
-def _labelled(labels: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+def _labelled(labels: np.ndarray) -> tuple[list[int], np.ndarray, list[int]]:
     """The labels, ascending; the places of their voxels in the flat grid, label by label; where each ends."""
     flat = np.ravel(labels)
-    places = np.flatnonzero(flat)
+    places = np.flatnonzero(flat != 0)  # ten times as fast as of the numbers themselves
     of = flat[places].astype(np.int64)
     # Ranks in 16 bits are sorted by counting, ten times as fast as numbers of any size.
-    if of.size and 0 <= of.min() and of.max() < 2**16:
+    if of.size and of.min() >= 0 and of.max() < 2**16:
         found = np.flatnonzero(np.bincount(of))
         ranks = of
     else:
@@ -288,10 +288,19 @@ def _measure(values: np.ndarray, inside: np.ndarray) -> Measure:
     outside = 100 * (1 - values.size / inside.size)
     if values.size == 0:
         return Measure(*(math.nan,) * 7, 0, outside)
-    low, lower, middle, upper, high = np.percentile(values, PERCENTILES)
-    sd = values.std(ddof=1) if values.size > 1 else math.nan
-    figures = (values.mean(), sd, middle, low, lower, upper, high)
+    low, lower, middle, upper, high = _percentiles(values)
+    sd = values.std(ddof=1, dtype=np.float64) if values.size > 1 else math.nan
+    figures = (values.mean(dtype=np.float64), sd, middle, low, lower, upper, high)
     return Measure(*map(float, figures), values.size, outside)
+
+
+def _percentiles(values: np.ndarray) -> np.ndarray:
+    """As ``np.percentile``, which takes four times as long on millions of voxels."""
+    ordered = np.sort(values)
+    place = np.array(PERCENTILES) / 100 * (values.size - 1)
+    below = np.floor(place).astype(int)
+    low, high = (ordered[np.minimum(at, values.size - 1)].astype(np.float64) for at in (below, below + 1))
+    return low + (high - low) * (place - below)
 
 
 def _centre(places: np.ndarray, study: Study) -> tuple[int, int, int]:
@@ -320,7 +329,7 @@ def _titles_by_share(shares: Mapping[str, float]) -> dict[float, str]:
 
 def _percent(share: float) -> str:
     if share < 1:
-        return "less than 1 %"
+        return "Less than 1 %"
     return f"{min(share, 99):.0f} %" if share < 100 else "100 %"
 
 
