@@ -194,7 +194,7 @@ def array_in_file_axes(layer: Layer) -> np.ndarray:
     """The layer's values in the axes of :func:`space_of`, echo first."""
     _volume_shape(layer)
     data = np.asarray(layer.data)
-    space = _own_space(layer)
+    space = own_space(layer)
     if space is not None:
         return _to_file_axes(data, space)
     return np.moveaxis(data, (-1, -2, -3), (-3, -2, -1))
@@ -202,7 +202,7 @@ def array_in_file_axes(layer: Layer) -> np.ndarray:
 
 def space_of(layer: Layer) -> Space:
     """Where the layer lies: that of its file, else one built from the layer's own place in the world."""
-    space = _own_space(layer)
+    space = own_space(layer)
     if space is not None:
         return space
     steps, origin = _world(layer)
@@ -221,7 +221,7 @@ def space_of(layer: Layer) -> Space:
     return Space(shape, affine, header, note=direction_note(layer))
 
 
-def _own_space(layer: Layer) -> Space | None:
+def own_space(layer: Layer) -> Space | None:
     """The space of the layer's file, unless the layer has been cropped or turned since."""
     space = metadata_of(layer).get("space")
     if not isinstance(space, Space):

@@ -52,7 +52,7 @@ def _write(files: dict[Path, Layer]) -> list[str]:
         for path, layer in files.items():
             write(temporary / path.name, array_in_file_axes(layer), space_of(layer))
             written.append(path)
-            content = _description(layer)
+            content = description(layer)
             if content:
                 text = json.dumps(content, indent=2, ensure_ascii=False)
                 json_path = sidecar_path(path)
@@ -61,7 +61,7 @@ def _write(files: dict[Path, Layer]) -> list[str]:
     return [str(path) for path in written]
 
 
-def _description(layer: Layer) -> dict[str, Any]:
+def description(layer: Layer) -> dict[str, Any]:
     """What a sidecar says of the layer, in the words that :mod:`io.sidecar` reads, and its record."""
     known = metadata_of(layer)
     acquisition = known.get("acquisition")

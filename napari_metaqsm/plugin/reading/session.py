@@ -1,0 +1,338 @@
+"""A reading in a folder: every layer as NIfTI under BIDS names, and one file that brings all of it back.
+
+:func:`gather` takes what is to be kept out of the viewer, in the window's thread; :meth:`Session.write`
+puts it on disk, in a worker; :func:`read_session` gives layers and the state of the room back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer, Shapes
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.nifti import Space, read, staged, write
+from napari_metaqsm.io.sidecar import sidecar_path
+from napari_metaqsm.method import steps
+from napari_metaqsm.plugin.layers import (
+    LayerDataTuple,
+    array_in_file_axes,
+    layer_data,
+    metadata_of,
+    own_space,
+    space_of,
+)
+from napari_metaqsm.plugin.writers import description
+from napari_metaqsm.provenance import software_versions
+from napari_metaqsm.scan import Acquisition
+
+SESSION = "session.json"
+# Of the file's form; one that it does not know is refused.
+VERSION = 1
+# What stands after the subject in a file's name, by quantity: entities and suffix of BIDS derivatives.
+_BIDS = {
+    "magnitude": ("part-mag", "MEGRE"),
+    "phase": ("part-phase", "MEGRE"),
+    "total_field": ("desc-total", "fieldmap"),
+    "local_field": ("desc-local", "fieldmap"),
+    "noise": ("desc-noise", "fieldmap"),
+    "residual": ("desc-residual", "fieldmap"),
+    "quality": ("desc-quality", "fieldmap"),
+    "mask": ("desc-brain", "mask"),
+    "eroded_mask": ("desc-eroded", "mask"),
+}
+_DISPLAY = {
+    Image: ("visible", "opacity", "blending", "contrast_limits", "gamma", "interpolation2d"),
+    Labels: ("visible", "opacity", "blending", "contour", "selected_label"),
+}
+# No argument of the layer's making.
+_LATER = ("contour", "selected_label")
+# Of what this plugin knows of a layer: told by name or made anew when the layer is opened.
+_TOLD = (
+    *("quantity", "unit", "space", "acquisition", "b0_direction", "orientation", "record"),
+    "unreferenced",
+)
+_PLACE = ("scale", "translate", "affine", "units", "axis_labels")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A layer as it goes to disk: its values in the axes of ``space``, and what brings it back."""
+
+    file: str
+    values: np.ndarray
+    space: Space
+    sidecar: Mapping[str, Any]
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """All of a reading.
+
+    Parameters
+    ----------
+    layers : images and labels
+    state : of the room, by part, as plain JSON values
+    documents : written beside the layers: given a folder, writes files into it (in the worker)
+    """
+
+    layers: tuple[Kept, ...]
+    state: Mapping[str, Any]
+    documents: tuple[Callable[[Path], None], ...] = field(default=())
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write it into ``folder``, whole or not at all, over an earlier reading that is there.
+
+        Raises
+        ------
+        InputError
+            When the folder cannot be written to.
+        """
+        with staged(folder) as temporary:
+            progress = iter(steps(len(self.layers) + len(self.documents), "Saving"))
+            for kept in self.layers:
+                next(progress)
+                write(temporary / kept.file, kept.values, kept.space)
+                _write_json(sidecar_path(temporary / kept.file), kept.sidecar)
+            for document in self.documents:
+                next(progress)
+                document(temporary)
+            _write_json(temporary / "dataset_description.json", _dataset())
+            content = {"version": VERSION, "layers": [k.entry for k in self.layers], **self.state}
+            _write_json(temporary / SESSION, content)
+            names = sorted(file.name for file in temporary.iterdir())
+        return [Path(folder) / name for name in names]
+
+
+def gather(
+    viewer: ViewerModel,
+    layers: Iterable[Layer],
+    state: Mapping[str, Any],
+    subject: str = "scan",
+    documents: Iterable[Callable[[Path], None]] = (),
+) -> Session:
+    """What is to be kept of a reading, taken out of the viewer.
+
+    Parameters
+    ----------
+    layers : those that are kept; others than images, labels and shapes are left out
+    state : of the room, as plain JSON values
+    subject : its label in file names, letters and digits; no name of a patient
+    """
+    if not re.fullmatch(r"[A-Za-z0-9]+", subject):
+        raise InputError(f"subject is {subject!r}; it must be letters and digits, as BIDS wants it")
+    layers = list(layers)
+    taken: set[str] = set()
+    kept = [_keep(layer, subject, taken) for layer in layers if isinstance(layer, (Image, Labels))]
+    shapes = [_shapes_entry(layer) for layer in layers if isinstance(layer, Shapes)]
+    return Session(tuple(kept), {"shapes": shapes, "view": view_of(viewer), **state}, tuple(documents))
+
+
+def _keep(layer: Layer, subject: str, taken: set[str]) -> Kept:
+    known = metadata_of(layer)
+    file = _file_name(layer, subject, taken)
+    kind = Labels if isinstance(layer, Labels) else Image
+    display = {name: getattr(layer, name) for name in _DISPLAY[kind]}
+    if kind is Image:
+        display["colormap"] = layer.colormap.name
+    entry = {
+        "file": file,
+        "name": layer.name,
+        "kind": kind.__name__.lower(),
+        "quantity": known.get("quantity"),
+        "unit": known.get("unit"),
+        "acquisition": known.get("acquisition"),
+        "b0_direction": known.get("b0_direction"),
+        "orientation": known.get("orientation"),
+        "record": known.get("record"),
+        "own": {name: value for name, value in known.items() if name not in _TOLD},
+        "display": display,
+        # A layer of another reader stands where that put it, and not where a file says.
+        "place": None if own_space(layer) is not None else _place(layer),
+    }
+    values = array_in_file_axes(layer)
+    # What the window changes while the worker writes is not to be half old and half new.
+    values = values.copy() if kind is Labels else values
+    return Kept(file, values, space_of(layer), description(layer), json.loads(_json(entry)))
+
+
+def _file_name(layer: Layer, subject: str, taken: set[str]) -> str:
+    quantity = str(metadata_of(layer).get("quantity") or "")
+    words = re.sub(r"[^A-Za-z0-9]+", " ", layer.name).title().replace(" ", "")
+    told = f"desc-{words[:1].lower()}{words[1:]}" if words else "desc-map"
+    if quantity.startswith("susceptibility"):
+        middle, suffix = told, "Chimap"
+    elif quantity in _BIDS:
+        middle, suffix = _BIDS[quantity]
+    else:
+        middle, suffix = told, "dseg" if isinstance(layer, Labels) else "image"
+    for number in itertools.count(1):
+        run = f"_run-{number}" if number > 1 else ""
+        name = f"sub-{subject}{run}_{middle}_{suffix}.nii.gz"
+        if name not in taken:
+            taken.add(name)
+            return name
+    raise AssertionError
+
+
+def _place(layer: Layer) -> dict[str, Any]:
+    place = {name: getattr(layer, name) for name in _PLACE}
+    place["affine"] = np.asarray(layer.affine)
+    place["units"] = [str(unit) for unit in layer.units]
+    return place
+
+
+def _shapes_entry(layer: Shapes) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "data": layer.data,
+        "shape_type": list(layer.shape_type),
+        "metadata": {"metaqsm": dict(metadata_of(layer))} if metadata_of(layer) else {},
+        **_place(layer),
+    }
+
+
+# ------------------------------------------------------------------------------------- reading
+@dataclass(frozen=True)
+class Opened:
+    """A session as it was read.
+
+    Parameters
+    ----------
+    layers : each with what can be set only once it is a layer
+    state : of the room
+    """
+
+    layers: list[tuple[LayerDataTuple, Mapping[str, Any]]]
+    state: Mapping[str, Any]
+
+    def show(self, viewer: ViewerModel) -> None:
+        """Put the layers into the viewer and stand where it stood."""
+        for settings, later in self.layers:
+            layer = viewer.add_layer(Layer.create(*settings))
+            for name, value in later.items():
+                setattr(layer, name, value)
+        show_view(viewer, self.state["view"])
+
+
+def read_session(folder: Path) -> Opened:
+    """Read what :meth:`Session.write` wrote.
+
+    Raises
+    ------
+    InputError
+        When it is no such folder, or a file of it is missing or cannot be read.
+    """
+    file = Path(folder) / SESSION
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no reading; there is no {SESSION} in it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise InputError(f"{file} was written by another version of this program and cannot be read")
+    try:
+        entries = content.pop("layers")
+        layers = [_opened(Path(folder), entries[n]) for n in steps(len(entries), "Opening")]
+        layers += [(_opened_shapes(entry), {}) for entry in content.pop("shapes")]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is not as it was written: {error!r}") from error
+    return Opened(layers, content)
+
+
+def _opened(folder: Path, entry: Mapping[str, Any]) -> tuple[LayerDataTuple, Mapping[str, Any]]:
+    if Path(entry["file"]).name != entry["file"]:
+        raise InputError(f"{SESSION} names the file {entry['file']!r}; it must lie in the folder itself")
+    values, space = read(folder / entry["file"])
+    labels = entry["kind"] == "labels"
+    acquisition = Acquisition(**entry["acquisition"]) if entry["acquisition"] else None
+    about = (entry["quantity"] or "image", entry["name"], acquisition, entry["record"], labels)
+    values, settings, kind = layer_data(values, space, *about, unit=entry["unit"])
+    known = settings["metadata"]["metaqsm"]
+    known["b0_direction"] = _tuple(entry["b0_direction"])
+    if entry["place"] is not None:
+        # Back to the axes that the layer had: of a file without a place of its own they are z, y, x.
+        values = read(folder / entry["file"])[0].transpose(*range(values.ndim - 3), -1, -2, -3)
+        known.update(space=None, orientation=entry["orientation"])
+        settings = {**{n: v for n, v in settings.items() if n not in _PLACE}, **entry["place"]}
+    if entry["quantity"] is None:
+        settings["metadata"] = {}
+    for name, value in (entry["own"] or {}).items():
+        known[name] = value
+    zero = next(iter(((entry["record"] or {}).get("reference") or {}).values()), None)
+    if zero is not None:
+        # Another zero is taken from the values as the method gave them.
+        original = np.where(values != 0, values + np.float32(zero["mean_ppm"]), 0)
+        known["unreferenced"] = original.astype(np.float32)
+    values = values.astype(np.int32) if labels else values
+    display = dict(entry["display"])
+    later = {name: display.pop(name) for name in _LATER if name in display}
+    return (values, {**settings, **display}, kind), later
+
+
+def _opened_shapes(entry: Mapping[str, Any]) -> LayerDataTuple:
+    settings = {name: value for name, value in entry.items() if name != "data"}
+    return [np.asarray(each) for each in entry["data"]], settings, "shapes"
+
+
+# -------------------------------------------------------------------------------------- the view
+def view_of(viewer: ViewerModel) -> dict[str, Any]:
+    """Where the viewer stands: slices, plane, camera; plain JSON values."""
+    dims, camera = viewer.dims, viewer.scene.camera
+    return {
+        "order": list(dims.order),
+        "point": list(dims.point),
+        "ndisplay": dims.ndisplay,
+        "center": list(camera.center),
+        "zoom": camera.zoom,
+        "angles": list(camera.angles),
+    }
+
+
+def show_view(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
+    """Stand where :func:`view_of` was taken; where the axes are others by now, only the camera moves."""
+    if len(view["point"]) == viewer.dims.ndim:
+        viewer.dims.ndisplay = view["ndisplay"]
+        viewer.dims.order = tuple(view["order"])
+        viewer.dims.point = tuple(view["point"])
+    for name in ("angles", "center", "zoom"):
+        value = view[name]
+        setattr(viewer.scene.camera, name, tuple(value) if isinstance(value, list) else value)
+
+
+def _tuple(values: Any) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _dataset() -> dict[str, Any]:
+    version = software_versions()["napari-metaqsm"]
+    return {
+        "Name": "Susceptibility maps and a reading of them",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "napari-metaqsm", "Version": version}],
+    }
+
+
+def _json(content: Any) -> str:
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return dataclasses.asdict(value)
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    return json.dumps(content, indent=2, ensure_ascii=False, default=plain)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(_json(content) + "\n", encoding="utf-8")
