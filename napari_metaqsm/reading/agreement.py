@@ -19,7 +19,8 @@ LIMITS_SD = 1.96
 # A picture of a cloud shows this share of its points, about the middle of either axis; the few beyond
 # would shrink all others into one dot.
 SHOWN = 0.999
-BINS = 120
+# Cells along either axis: enough to see the shape of a cloud, few enough for neighbours to be filled.
+FEWEST_BINS, MOST_BINS = 20, 120
 
 
 class Difference(NamedTuple):
@@ -230,15 +231,16 @@ def density(x: np.ndarray, y: np.ndarray, *, square: bool = False) -> Density:
     ranges = [_range(x), _range(y)]
     if square:
         ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))] * 2
+    bins = int(np.clip(np.sqrt(x.size) / 2, FEWEST_BINS, MOST_BINS))
     cells = np.zeros(x.size, np.intp)
     shown = np.ones(x.size, bool)
     for values, (low, high) in zip((x, y), ranges, strict=True):
-        cell = np.floor((values - low) * (BINS / (high - low))).astype(np.intp)
-        cell[values == high] = BINS - 1
-        shown &= (cell >= 0) & (cell < BINS)
-        cells = cells * BINS + cell
-    counts = np.bincount(cells[shown], minlength=BINS**2).reshape(BINS, BINS)
-    x_edges, y_edges = (np.linspace(low, high, BINS + 1) for low, high in ranges)
+        cell = np.floor((values - low) * (bins / (high - low))).astype(np.intp)
+        cell[values == high] = bins - 1
+        shown &= (cell >= 0) & (cell < bins)
+        cells = cells * bins + cell
+    counts = np.bincount(cells[shown], minlength=bins**2).reshape(bins, bins)
+    x_edges, y_edges = (np.linspace(low, high, bins + 1) for low, high in ranges)
     return Density(counts, x_edges, y_edges, 1 - float(shown.mean()))
 
 

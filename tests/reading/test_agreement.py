@@ -10,7 +10,7 @@ from scipy.stats import linregress
 from napari_metaqsm.errors import Cancelled, InputError
 from napari_metaqsm.evaluation.scores import AGREEMENT, agreement
 from napari_metaqsm.method import running
-from napari_metaqsm.reading.agreement import BINS, against, density, difference, pair, pair_of_regions
+from napari_metaqsm.reading.agreement import against, density, difference, pair, pair_of_regions
 from napari_metaqsm.reading.study import Study
 from napari_metaqsm.scan import Geometry
 
@@ -124,7 +124,7 @@ def test_a_cloud_is_counted_as_numpy_counts_it():
     expected, *_ = np.histogram2d(x, y, (found.x_edges, found.y_edges))
     # A value on an edge but for rounding may fall to either side.
     assert np.abs(found.counts - expected).sum() <= 4
-    assert found.counts.shape == (BINS, BINS)
+    assert found.counts.shape == (70, 70)  # half the root of the number of points
     assert found.beyond == pytest.approx(1 - found.counts.sum() / x.size)
     assert 0 < found.beyond < 0.002
 
