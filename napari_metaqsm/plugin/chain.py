@@ -8,26 +8,14 @@ from typing import Any
 
 import napari
 from napari.layers import Layer
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QPushButton
 
-from napari_metaqsm.device import usable_devices
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import DEFAULT_INVERSIONS
 from napari_metaqsm.pipeline import StepResult
 from napari_metaqsm.plugin.compare_section import CompareSection
-from napari_metaqsm.plugin.editors import narrow
+from napari_metaqsm.plugin.dock import WorkingDock
 from napari_metaqsm.plugin.forms import MethodForm
 from napari_metaqsm.plugin.inversion_section import InversionSection
 from napari_metaqsm.plugin.jobs import Job, show_results
@@ -40,7 +28,7 @@ from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
-class SusceptibilityMapping(QWidget):
+class SusceptibilityMapping(WorkingDock):
     """Scan, field, mask, background, inversion, compare: in sections from top to bottom.
 
     Each section runs alone on any fitting layers; what it makes is chosen in the sections below. One
@@ -66,9 +54,13 @@ class SusceptibilityMapping(QWidget):
         self._running: tuple[StepSection, Job, CancellableWorker] | None = None
         self._section: StepSection | None = None
         self._going_well = True
-        self._was_docked = False
-        self._released = False
-        self._lay_out()
+        self.run_button = QPushButton("Run all")
+        self.run_button.setToolTip("Run every step whose inputs are there, from top to bottom")
+        self.run_button.clicked.connect(self.run_all)
+        self.lay_out(self._sections, "Stop the running step; what is done stays", self.run_button)
+        self.device.currentIndexChanged.connect(
+            lambda: self.inversion.look_ahead_on(self.device.currentData())
+        )
         for step in self.steps:
             step.run_requested.connect(lambda step=step: self.run([step]))
             step.given.connect(lambda quantity, layer, step=step: self._hand_down(step, {quantity: layer}))
@@ -259,7 +251,7 @@ class SusceptibilityMapping(QWidget):
             self.progress_label.clear()
         self._next()
         if not self.is_running and self._going_well and step is self.inversion and job.target is None:
-            self._scroll.ensureWidgetVisible(self.compare)
+            self.scroll.ensureWidgetVisible(self.compare)
 
     def _hand_down(self, step: StepSection, layers: dict[str, Any]) -> None:
         """Choose what a step made in the sections below it."""
@@ -279,32 +271,15 @@ class SusceptibilityMapping(QWidget):
             choice.take(layers["mask"])
 
     # ------------------------------------------------------------------------------- its life
-    def release(self) -> None:
-        """Let go of the viewer: stop the work, close the comparison, disconnect every event."""
-        if self._released:
-            return
+    def let_go(self) -> None:
+        """Stop the work, close the comparison, disconnect every event."""
         self.cancel()
         self.inversion.beforehand.release()
-        self._released = True
         if self.compare.comparison is not None:
             self.compare.comparison.close()
         for name in _LAYER_EVENTS:
             getattr(self.viewer.layers.events, name).disconnect(self._on_layers)
         self.viewer.events.theme.disconnect(self._on_theme)
-
-    def closeEvent(self, event: QCloseEvent) -> None:
-        """Closing the dock ends its work."""
-        self.release()
-        super().closeEvent(event)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._was_docked = True
-            elif self._was_docked:
-                self.release()
 
     def _on_layers(self, event: Any = None) -> None:
         self.scan.offer_pairing()
@@ -319,56 +294,6 @@ class SusceptibilityMapping(QWidget):
     def _on_theme(self, event: Any = None) -> None:
         for section in self._sections:
             section.show_theme()
-
-    # ------------------------------------------------------------------------------ its looks
-    def _lay_out(self) -> None:
-        column = QWidget()
-        stack = QVBoxLayout(column)
-        stack.setContentsMargins(4, 4, 8, 4)
-        stack.setSpacing(4)
-        for section in self._sections:
-            stack.addWidget(section)
-        stack.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(column)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._scroll = scroll
-        self.run_button = QPushButton("Run all")
-        self.run_button.setToolTip("Run every step whose inputs are there, from top to bottom")
-        self.run_button.clicked.connect(self.run_all)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop the running step; what is done stays")
-        self.cancel_button.clicked.connect(self.cancel)
-        self.device = QComboBox()
-        self.device.setToolTip("Where the steps are computed")
-        for name, title in usable_devices().items():
-            self.device.addItem(title, name)
-        narrow(self.device)
-        self.device.currentIndexChanged.connect(
-            lambda: self.inversion.look_ahead_on(self.device.currentData())
-        )
-        self.device.setVisible(self.device.count() > 2)
-        self.progress_label = QLabel()
-        self.progress_label.setWordWrap(True)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
-        buttons.addWidget(self.device)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(scroll, 1)
-        layout.addLayout(buttons)
-        layout.addWidget(self.progress_label)
-        layout.addWidget(self.progress)
-        self.setMinimumWidth(340)
-
-    def sizeHint(self) -> QSize:
-        """As wide as a form reads well; the height is the window's."""
-        return QSize(385, 640)
 
     def _update_buttons(self) -> None:
         running = self.is_running and not self.is_following

@@ -10,28 +10,15 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Layer
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout
 
-from napari_metaqsm.device import usable_devices
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.orientations.conditioning import FEWEST_DIRECTIONS, conditioning
 from napari_metaqsm.pipeline import StepResult, reconstruct_orientations
 from napari_metaqsm.plugin.about import about_step
 from napari_metaqsm.plugin.convergence_plot import ConvergencePlot
-from napari_metaqsm.plugin.editors import narrow
+from napari_metaqsm.plugin.dock import WorkingDock
 from napari_metaqsm.plugin.field_row import FieldRow
 from napari_metaqsm.plugin.forms import MethodChooser
 from napari_metaqsm.plugin.jobs import Job, show_results
@@ -39,19 +26,18 @@ from napari_metaqsm.plugin.layer_choice import MASKS, LayerChoice, fits
 from napari_metaqsm.plugin.layers import direction_note, metadata_of
 from napari_metaqsm.plugin.section import Section, State
 from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
+from napari_metaqsm.plugin.zero import Zero, refer
 from napari_metaqsm.provenance import describe_array
-from napari_metaqsm.referencing import reference
 from napari_metaqsm.scan import Acquisition, Scan
 
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
-_REFERENCE = "whole brain"
 _ABOUT_DIRECTIONS = (
     "Condition: how much worse the worst spatial frequency is seen than the best; three fields 60 degrees "
     "apart reach 2.\nNoise: that of the closed form's map (ppm) for each ppm in a field."
 )
 
 
-class Orientations(QWidget):
+class Orientations(WorkingDock):
     """Registered local fields, each with its B0 direction, to one susceptibility map.
 
     The computation runs in a worker; layers are read before it starts and the map's is made after it ended.
@@ -72,8 +58,8 @@ class Orientations(QWidget):
         self._running: tuple[Job, CancellableWorker] | None = None
         self._seen: Any = None
         self._shown: Layer | None = None
-        self._was_docked = self._released = self._went_well = False
-        self._lay_out()
+        self._went_well = False
+        self._fill_sections()
         self.combine.run_requested.connect(self.run)
         self.mask.changed.connect(self.refresh)
         self.chooser.changed.connect(self.refresh)
@@ -234,7 +220,7 @@ class Orientations(QWidget):
         job, _ = self._running
         layers = show_results(self.viewer, job, result)
         layer = layers["susceptibility"]
-        _refer(layer, result.outputs["susceptibility"])
+        refer([layer], Zero())
         own = result.record["steps"][-1]
         notes = "".join(f"\nNote: {text}" for text in own["warnings"])
         text = f"Done: {layer.name} in {own['seconds']:.1f} s{notes}"
@@ -257,29 +243,12 @@ class Orientations(QWidget):
         self.ended.emit(self._went_well)
 
     # ------------------------------------------------------------------------------- its life
-    def release(self) -> None:
-        """Let go of the viewer: stop the work, disconnect every event."""
-        if self._released:
-            return
+    def let_go(self) -> None:
+        """Stop the work, disconnect every event."""
         self.cancel()
-        self._released = True
         for name in _LAYER_EVENTS:
             getattr(self.viewer.layers.events, name).disconnect(self._on_layers)
         self.viewer.events.theme.disconnect(self._on_theme)
-
-    def closeEvent(self, event: QCloseEvent) -> None:
-        """Closing the dock ends its work."""
-        self.release()
-        super().closeEvent(event)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._was_docked = True
-            elif self._was_docked:
-                self.release()
 
     def _on_layers(self, event: Any = None) -> None:
         there = [layer for layer in self.viewer.layers if fits(layer, ("local_field",))]
@@ -305,7 +274,7 @@ class Orientations(QWidget):
         self.plot.show_theme()
 
     # ------------------------------------------------------------------------------ its looks
-    def _lay_out(self) -> None:
+    def _fill_sections(self) -> None:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Mask of all", self.mask)
@@ -313,44 +282,7 @@ class Orientations(QWidget):
         self.combine.body.addWidget(self.chooser)
         self.combine.body.addWidget(self.plot)
         self.plot.setVisible(False)
-        column = QWidget()
-        stack = QVBoxLayout(column)
-        stack.setContentsMargins(4, 4, 8, 4)
-        stack.addWidget(self.fields)
-        stack.addWidget(self.combine)
-        stack.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(column)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop the computation; the layers stay as they are")
-        self.cancel_button.clicked.connect(self.cancel)
-        self.device = QComboBox()
-        self.device.setToolTip("Where the map is computed")
-        for name, title in usable_devices().items():
-            self.device.addItem(title, name)
-        narrow(self.device)
-        self.device.setVisible(self.device.count() > 2)
-        self.progress_label = QLabel()
-        self.progress_label.setWordWrap(True)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.cancel_button)
-        buttons.addWidget(self.device)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(scroll, 1)
-        layout.addLayout(buttons)
-        layout.addWidget(self.progress_label)
-        layout.addWidget(self.progress)
-        self.setMinimumWidth(340)
-
-    def sizeHint(self) -> QSize:
-        """As wide as a form reads well; the height is the window's."""
-        return QSize(385, 640)
+        self.lay_out([self.fields, self.combine], "Stop the computation; the layers stay as they are")
 
     def _update_buttons(self, ready: bool) -> None:
         self.combine.run_button.setEnabled(ready and not self.is_running)
@@ -375,11 +307,3 @@ def _with_sources(scan: Scan, origins: Mapping[str, tuple[str, str | None, Any]]
         made = {"record": record} if record else {}
         sources[name] = {"layer": layer, **file, **describe_array(getattr(scan, name)), **made}
     return dataclasses.replace(scan, sources=sources)
-
-
-def _refer(layer: Layer, values: np.ndarray) -> None:
-    """Give a map the mean of its mask as zero; "Compare" can change that, for it finds the map as it was."""
-    known = layer.metadata["metaqsm"]
-    layer.data, about = reference(values, values != 0, values != 0, _REFERENCE)
-    known["unreferenced"] = values
-    known["record"] = {**known["record"], "reference": {layer.name: about}}

@@ -1,0 +1,113 @@
+"""What the docks share: they let go of the viewer when closed, scroll, and show progress at the foot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_metaqsm.device import usable_devices
+from napari_metaqsm.plugin.editors import narrow
+
+
+class Dock(QWidget):
+    """A widget for a narrow dock, which calls :meth:`let_go` once, when the dock or the window is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._was_docked = False
+        self._released = False
+
+    def release(self) -> None:
+        """Let go of the viewer: stop the work, disconnect every event."""
+        if not self._released:
+            self._released = True
+            self.let_go()
+
+    def let_go(self) -> None:
+        """What a dock does when it is closed."""
+        raise NotImplementedError
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Closing the dock ends its work."""
+        self.release()
+        super().closeEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self.release()
+
+    def sizeHint(self) -> QSize:
+        """As wide as a form reads well; the height is the window's."""
+        return QSize(385, 640)
+
+
+def scrolling(parts: Iterable[QWidget]) -> QScrollArea:
+    """The parts from top to bottom, scrolled where the window is too low for them."""
+    column = QWidget()
+    stack = QVBoxLayout(column)
+    stack.setContentsMargins(4, 4, 8, 4)
+    stack.setSpacing(4)
+    for part in parts:
+        stack.addWidget(part)
+    stack.addStretch(1)
+    scroll = QScrollArea()
+    scroll.setWidget(column)
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return scroll
+
+
+class WorkingDock(Dock):
+    """A dock that computes: sections, and at its foot buttons, where it is computed, and how far that is."""
+
+    def lay_out(self, sections: Iterable[QWidget], cancel_tip: str, *buttons: QPushButton) -> None:
+        """Put the sections above ``buttons``, a button to cancel, devices and progress."""
+        self.scroll = scrolling(sections)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip(cancel_tip)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.device = QComboBox()
+        self.device.setToolTip("Where it is computed")
+        for name, title in usable_devices().items():
+            self.device.addItem(title, name)
+        narrow(self.device)
+        self.device.setVisible(self.device.count() > 2)
+        self.progress_label = QLabel()
+        self.progress_label.setWordWrap(True)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 1000)
+        row = QHBoxLayout()
+        for button in buttons:
+            row.addWidget(button, 2)
+        row.addWidget(self.cancel_button, 1)
+        row.addWidget(self.device)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.scroll, 1)
+        layout.addLayout(row)
+        layout.addWidget(self.progress_label)
+        layout.addWidget(self.progress)
+        self.setMinimumWidth(340)
+
+    def cancel(self) -> None:
+        """Stop what is running, at its next step."""
+        raise NotImplementedError
