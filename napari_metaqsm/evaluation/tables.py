@@ -56,18 +56,21 @@ class Table:
 
     def markdown(self) -> str:
         """A heading, the table, and the note below it; spreads as mean ± SD."""
-        columns = [Column(c) if isinstance(c, str) else c for c in self.columns]
+        titles, rows = self.texts()
         lines = [
             f"## {self.title}",
             "",
-            _line(c.title for c in columns),
-            "|" + "---|" * len(columns),
-            *(
-                _line(_shown(cell, c.digits) for cell, c in zip(row, columns, strict=True))
-                for row in self.rows
-            ),
+            _line(titles),
+            "|" + "---|" * len(titles),
+            *map(_line, rows),
         ]
         return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
+
+    def texts(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and rows as they are read, rounded to each column's digits; spreads as mean ± SD."""
+        columns = [Column(c) if isinstance(c, str) else c for c in self.columns]
+        rows = [[_shown(x, c.digits) for x, c in zip(row, columns, strict=True)] for row in self.rows]
+        return [column.title for column in columns], rows
 
     def csv(self) -> str:
         """All digits; a spread takes two columns, the second its standard deviation."""

@@ -20,7 +20,15 @@ from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
 
-__all__ = ["acquisition_of", "check_same_place", "check_writable", "load", "load_region", "save"]
+__all__ = [
+    "acquisition_of",
+    "check_same_place",
+    "check_writable",
+    "describe_file",
+    "load",
+    "load_region",
+    "save",
+]
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 RECORD = "record.json"
@@ -121,7 +129,7 @@ def load(
         acquisition,
         **arrays,
         space=space,
-        sources={role: [_source(p) for p in paths] for role, paths in files.items()},
+        sources={role: [describe_file(p) for p in paths] for role, paths in files.items()},
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -389,7 +397,8 @@ def _check_ppm(role: str, array: np.ndarray, name: str) -> None:
         )
 
 
-def _source(path: Path) -> dict[str, Any]:
+def describe_file(path: Path) -> dict[str, Any]:
+    """A file as records tell of it: its name, without its folders, its hash and its size."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -66,7 +66,7 @@ def read_sidecar(path: str | Path) -> Sidecar:
     file = sidecar_path(path)
     if not file.is_file():
         return Sidecar()
-    content = _content(file)
+    content = sidecar_content(file)
     try:
         return Sidecar(
             file=file.name,
@@ -83,7 +83,8 @@ def read_sidecar(path: str | Path) -> Sidecar:
         raise InputError(f"{file.name}: {error}") from error
 
 
-def _content(file: Path) -> dict[str, Any]:
+def sidecar_content(file: Path) -> dict[str, Any]:
+    """All of a sidecar; raises `InputError` where it is no readable JSON object."""
     try:
         if file.stat().st_size > _LARGEST_BYTES:
             raise InputError(f"{file.name} has {file.stat().st_size} bytes; that is no sidecar")

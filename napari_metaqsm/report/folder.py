@@ -1,0 +1,284 @@
+"""A folder that ``metaqsm run`` wrote, read again; and the report written into a folder."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.load import RECORD, check_same_place, describe_file
+from napari_metaqsm.io.nifti import Space, read, staged
+from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
+from napari_metaqsm.report.content import Report
+from napari_metaqsm.report.page import html
+from napari_metaqsm.report.paper import pdf
+from napari_metaqsm.scan import Acquisition
+
+FORMATS = ("html", "pdf")
+_MAPS = "susceptibility"
+_LARGEST_RECORD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a folder held.
+
+    Parameters
+    ----------
+    space : of its maps, to read regions on the same grid
+    notes : what had to be done without, in words
+    """
+
+    study: Study
+    space: Space
+    notes: tuple[str, ...] = ()
+
+
+def read_study(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Study:
+    """The maps of a folder, and what is known beside them; see :func:`open_folder`."""
+    return open_folder(folder, inputs).study
+
+
+def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Opened:
+    """Read what ``metaqsm run`` or ``metaqsm cosmos`` wrote.
+
+    Parameters
+    ----------
+    inputs : files, or folders to look in, for the magnitude and phase that the maps were made from; they
+        are looked for beside the maps and in the folder above as well. Only files with the name and the
+        hash of the record are taken.
+
+    Returns
+    -------
+    the study, maps called by their method's title, in the order in which they were made
+
+    Raises
+    ------
+    InputError
+        When there is no record or no map, or a map cannot be read.
+    """
+    folder = Path(folder)
+    record = _read_record(folder)
+    notes: list[str] = []
+    titles = _titles(folder, record)
+    if not titles:
+        raise InputError(f"{folder.name} holds no susceptibility map; give a folder that metaqsm run wrote")
+    maps: dict[str, np.ndarray] = {}
+    space: Space | None = None
+    for name, title in titles.items():
+        maps[title], own = _read_volume(folder / f"{name}.nii.gz", space)
+        space = space or own
+    found: dict[str, np.ndarray] = {}
+    for name in VOLUMES:
+        file = folder / f"{name}.nii.gz"
+        if file.is_file():
+            found[name], _ = _read_volume(file, space)
+    files = {name: str(folder / f"{name}.nii.gz") for name in found}
+    files.update({title: str(folder / f"{name}.nii.gz") for name, title in titles.items()})
+    places = [folder, folder.resolve().parent, *map(Path, inputs)]
+    # Fields that were given are left: the record does not say in which unit their files are.
+    for name in ("mask", *SERIES):
+        if name in found:
+            continue
+        there = _find_inputs(name, record, places, notes)
+        if there:
+            found[name] = _read_inputs(there, space, name in SERIES)
+            files[name] = str(there[0])
+    study = Study(
+        _geometry(space, record),
+        maps,
+        _acquisition(record, notes),
+        **found,
+        records={title: _own_record(record, name, title) for name, title in titles.items()},
+        files=files,
+    )
+    return Opened(study, space, tuple(notes))
+
+
+def read_labels(path: str | os.PathLike, space: Space) -> np.ndarray:
+    """(i, j, k) int: regions drawn on the grid of the maps.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, lies elsewhere, or holds other than whole numbers.
+    """
+    labels, _ = _read_volume(Path(path), space)
+    whole = np.round(labels)
+    if not np.isfinite(labels).all() or np.abs(labels - whole).max() > 0:
+        raise InputError(f"{Path(path).name} holds other than whole numbers; give a label map")
+    return whole.astype(np.int32)
+
+
+def read_names(path: str | os.PathLike) -> dict[int, str]:
+    """Names of labels from a table with the columns ``index`` and ``name``, as BIDS has it (.tsv or .csv).
+
+    Raises
+    ------
+    InputError
+        When the table cannot be read or lacks a column.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = list(csv.DictReader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t"))
+        return {int(row["index"]): row["name"] for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path.name} is no table of names ({error}); it must have the columns index and name"
+        ) from error
+
+
+def write_report(report: Report, folder: str | os.PathLike, formats: Collection[str] = FORMATS) -> list[Path]:
+    """Write ``report.html``, ``report.pdf``, ``methods.txt`` and ``references.bib``: all of them, or none.
+
+    Raises
+    ------
+    InputError
+        When a format is unknown or the folder cannot be written to.
+    """
+    unknown = set(formats) - set(FORMATS)
+    if unknown:
+        raise InputError(f"format is {min(unknown)!r}; it must be one of {', '.join(FORMATS)}")
+    contents: dict[str, bytes] = {}
+    if "html" in formats:
+        contents["report.html"] = html(report).encode("utf-8")
+    if "pdf" in formats:
+        contents["report.pdf"] = pdf(report)
+    contents["methods.txt"] = report.methods.text.encode("utf-8")
+    contents["references.bib"] = report.methods.bibtex.encode("utf-8")
+    with staged(folder) as temporary:
+        for name, data in contents.items():
+            (temporary / name).write_bytes(data)
+    return [Path(folder) / name for name in contents]
+
+
+# --------------------------------------------------------------------------------------- record
+def _read_record(folder: Path) -> Mapping[str, Any]:
+    file = folder / RECORD
+    if not file.is_file():
+        raise InputError(f"{folder} has no {RECORD}; give a folder that metaqsm run wrote")
+    try:
+        if file.stat().st_size > _LARGEST_RECORD_BYTES:
+            raise ValueError("it is too large")
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file.name} is no readable record ({error}); repair or remove it") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{file.name} must hold a JSON object; repair or remove it")
+    return record
+
+
+def _steps(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    steps = record.get("steps")
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def _titles(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Titles of the maps that are there, by the name of their file; numbered where two are alike."""
+    there = {f.name.removesuffix(".nii.gz") for f in folder.glob(f"{_MAPS}*.nii.gz")}
+    named = {str(step["result"]): str(step.get("title")) for step in _steps(record) if step.get("result")}
+    order = [name for name in named if name in there]
+    titles: dict[str, str] = {}
+    for name in [*order, *sorted(there - set(order))]:
+        title = named.get(name) or name.removeprefix(f"{_MAPS}_")
+        alike = sum(t == title or t.startswith(f"{title} (") for t in titles.values())
+        titles[name] = f"{title} ({alike + 1})" if alike else title
+    return titles
+
+
+def _own_record(record: Mapping[str, Any], name: str, title: str) -> dict[str, Any]:
+    """The record of one map: without the steps that gave other maps."""
+    steps = [step for step in _steps(record) if step.get("result") in (None, name)]
+    references = record.get("reference")
+    about = references.get(name) if isinstance(references, dict) else None
+    known = any(step.get("result") == name for step in steps)
+    others = {str(w) for step in _steps(record) if step not in steps for w in _texts(step.get("warnings"))}
+    return {
+        **record,
+        # Nothing is known of a map that the record does not name.
+        "steps": steps if known else [],
+        "reference": {title: about} if about else {},
+        "warnings": [w for w in _texts(record.get("warnings")) if w not in others],
+    }
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def _acquisition(record: Mapping[str, Any], notes: list[str]) -> Acquisition:
+    stated = record.get("acquisition")
+    names = {field.name for field in dataclasses.fields(Acquisition)}
+    try:
+        known = {name: value for name, value in (stated or {}).items() if name in names}
+        return Acquisition(**known)
+    except (InputError, TypeError, ValueError, AttributeError) as error:
+        notes.append(f"what the record says of the acquisition cannot be meant ({error})")
+        return Acquisition()
+
+
+def _geometry(space: Space, record: Mapping[str, Any]) -> Any:
+    geometry = space.geometry()
+    stated = record.get("geometry")
+    try:
+        return dataclasses.replace(geometry, b0_direction=tuple(stated["b0_direction"]))
+    except (InputError, TypeError, KeyError, ValueError):
+        return geometry
+
+
+# --------------------------------------------------------------------------------------- arrays
+def _read_volume(path: Path, space: Space | None) -> tuple[np.ndarray, Space]:
+    array, own = read(path)
+    if array.ndim == 4:
+        if len(array) != 1:
+            raise InputError(f"{path.name} holds {len(array)} volumes; it must have one")
+        array = array[0]
+    if space is not None:
+        check_same_place(space, "the first map", own, path.name)
+    return array, own
+
+
+def _find_inputs(
+    name: str, record: Mapping[str, Any], places: Sequence[Path], notes: list[str]
+) -> list[Path]:
+    """The files that an input was read from, all of them or none."""
+    inputs = record.get("inputs")
+    listed = inputs.get(name) if isinstance(inputs, dict) else None
+    if not isinstance(listed, list) or not listed:
+        return []  # it was made on the way, or came from no file
+    found = [_find_file(about, places) for about in listed]
+    if all(found):
+        return found
+    missing = "is not there any more, or has changed"
+    notes.append(f"the {name.replace('_', ' ')} that the maps were made from {missing}: left out")
+    return []
+
+
+def _find_file(about: Any, places: Sequence[Path]) -> Path | None:
+    if not isinstance(about, dict) or not about.get("file"):
+        return None
+    name = Path(str(about["file"])).name
+    for place in places:
+        candidate = place if place.is_file() and place.name == name else place / name
+        if candidate.is_file() and describe_file(candidate)["sha256"] == about.get("sha256"):
+            return candidate
+    return None
+
+
+def _read_inputs(paths: Sequence[Path], space: Space, series: bool) -> np.ndarray:
+    arrays = []
+    for path in paths:
+        array, own = read(path)
+        check_same_place(space, "the first map", own, path.name)
+        arrays.append(array if array.ndim == 4 else array[None])
+    joined = np.concatenate(arrays)
+    return joined if series else joined[0]
