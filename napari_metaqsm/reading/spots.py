@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.ndimage
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.reading.growing import Grown, distance2_mm2, grow, neighbourhood
 from napari_metaqsm.reading.study import Study
 from napari_metaqsm.scan import turn
 
@@ -19,11 +19,6 @@ from napari_metaqsm.scan import turn
 SEARCH_MM = 3.0
 # A region ends so far from its peak; a larger lesion is a region to draw.
 RADIUS_MM = 10.0
-# The neighbourhood reaches so far beyond the region, and a voxel's longest side farther.
-SHELL_MM = 5.0
-# Voxels of the neighbourhood farther from its median than so many SDs are other spots.
-STRONG_SDS = 3.0
-_MEDIAN_TO_SD = 1.4826  # of the absolute value of a Gaussian variable
 # Neighbouring values of a map are alike: at least so many voxels count as one, 2 along each axis.
 FEWEST_ALIKE = 8.0
 # Root mean square of the inverse dipole kernel, its smallest values taken as 0.2: how an inversion
@@ -32,6 +27,8 @@ NOISE_GAIN = 4.0
 # What the sign needs; see ``probe`` for how often noise alone reaches it.
 CLEAR_Z = 5.0
 PROBABLE_Z = 4.0
+# Of surroundings without any spread, as in a simulation.
+_LARGEST_Z = 1000.0
 FEWEST_VOXELS = 4
 EDGE_MM = 3.0
 
@@ -213,7 +210,7 @@ def probe(
 
     Of 3600 clicks on maps of noise alone (white, smoothed by one or two voxels, or as TKD makes it, on
     voxels of 1, 0.75×0.75×3 and 3 mm) 8 gave "probable" and none "clear". Of 600 clicks anywhere in a
-    synthetic head without a lesion there, 590 "cannot be told".
+    synthetic head, few of which met a vein or a lesion, 590 gave "cannot be told".
     """
     lead = next(iter(study.maps)) if lead is None else lead
     if lead not in study.maps:
@@ -221,10 +218,9 @@ def probe(
     clicked = tuple(int(v) for v in voxel)
     if len(clicked) != 3 or not all(0 <= v < n for v, n in zip(clicked, study.geometry.shape, strict=True)):
         raise InputError(f"voxel is {clicked}; it must lie in the grid of {study.geometry.shape} voxels")
-    reach_mm = search_mm + radius_mm + SHELL_MM + max(study.geometry.voxel_size_mm)
-    box = _box_around(clicked, reach_mm, study)
-    grown = _grow(study, clicked, lead, box, search_mm, radius_mm)
-    around, touching = _neighbourhood(grown, study.geometry.voxel_size_mm)
+    grown = grow(study, clicked, lead, search_mm, radius_mm)
+    box = grown.box
+    around, touching = neighbourhood(grown, study.geometry.voxel_size_mm)
     noise = None if study.noise is None else _spread(study.noise[box][grown.region])
     methods = {
         title: values
@@ -233,7 +229,7 @@ def probe(
     }
     part = None if unreliable is None else float(unreliable[box][grown.region].mean())
     edge = _edge_mm(grown, study.geometry.voxel_size_mm)
-    confidence, doubts = _confidence(study, methods, grown, around | touching, edge, part)
+    confidence, doubts = _confidence(methods, grown, around | touching, edge, part)
     start = [s.start for s in box]
     peak = tuple(int(v + s) for v, s in zip(grown.peak, start, strict=True))
     return Spot(
@@ -259,12 +255,14 @@ def probe(
 
 def sentence(spot: Spot) -> str:
     """What a spot is, in plain words and with its doubts; never a diagnosis."""
-    values = spot.methods[spot.lead]
+    because = f" ({'; '.join(spot.doubts)})" if spot.doubts else ""
+    values = spot.methods.get(spot.lead)
+    if values is None:
+        return f"Whether this is paramagnetic or diamagnetic cannot be told{because}."
     size = (
         f"{spot.volume_mm3:.0f} mm³, in {spot.lead} with a mean of {_ppm(values.mean)} and a peak of "
         f"{_ppm(values.peak)} ppm, {_ppm(values.around_mean)} ± {values.around_sd:.3f} ppm around it"
     )
-    because = f" ({'; '.join(spot.doubts)})" if spot.doubts else ""
     if spot.confidence == UNTOLD:
         return f"Whether this is paramagnetic or diamagnetic cannot be told{because}: {size}."
     low, high = ORDINARY_PPM
@@ -278,100 +276,16 @@ def sentence(spot: Spot) -> str:
     return f"{how} {spot.kind}{because}: {size}. This is {meaning}{ordinary}."
 
 
-# ------------------------------------------------------------------------------------- growing
-@dataclass(frozen=True)
-class _Grown:
-    """The region in its box: ``values`` of the lead map, where it is ``known``, in mm from the peak."""
-
-    values: np.ndarray
-    known: np.ndarray
-    region: np.ndarray
-    peak: tuple[int, int, int]
-    sign: int
-    base: float
-    reaches_limit: bool
-
-
-def _box_around(voxel: Sequence[int], reach_mm: float, study: Study) -> tuple[slice, slice, slice]:
-    size = study.geometry.voxel_size_mm
-    return tuple(
-        slice(max(v - math.ceil(reach_mm / s), 0), min(v + math.ceil(reach_mm / s) + 1, n))
-        for v, s, n in zip(voxel, size, study.geometry.shape, strict=True)
-    )
-
-
-def _distance2(shape: Sequence[int], voxel: Sequence[int], size_mm: Sequence[float]) -> np.ndarray:
-    """Squared distance (mm²) of each voxel's middle from that of ``voxel``."""
-    axes = [((np.arange(n) - v) * s) ** 2 for n, v, s in zip(shape, voxel, size_mm, strict=True)]
-    return axes[0][:, None, None] + axes[1][:, None] + axes[2]
-
-
-def _grow(
-    study: Study,
-    clicked: tuple[int, ...],
-    lead: str,
-    box: tuple[slice, ...],
-    search_mm: float,
-    radius_mm: float,
-) -> _Grown:
-    size = study.geometry.voxel_size_mm
-    values = np.asarray(study.maps[lead][box], np.float32)
-    known = (values != 0) & np.isfinite(values)
-    middle = tuple(v - s.start for v, s in zip(clicked, box, strict=True))
-    distance2 = _distance2(values.shape, middle, size)
-    # A voxel longer than the search is searched with its neighbours in the plane alone.
-    near = known & (distance2 <= search_mm**2)
-    if not near.any():
-        raise InputError(
-            f"{lead} is not known within {search_mm:g} mm of voxel {clicked}; click inside the map"
-        )
-    nearby = values[known & (distance2 <= (radius_mm + SHELL_MM) ** 2)]
-    base = float(np.median(nearby))
-    spread = _MEDIAN_TO_SD * float(np.median(np.abs(nearby - base)))
-    contrast = values - np.float32(base)
-    here = float(contrast[middle]) if known[middle] else 0.0
-    strongest = np.where(near, np.abs(contrast), -1).argmax()
-    told = here if abs(here) > spread else float(contrast.flat[strongest])
-    sign = 1 if told >= 0 else -1
-    height = contrast if sign > 0 else -contrast
-    peak = tuple(int(v) for v in np.unravel_index(np.where(near, height, -np.inf).argmax(), values.shape))
-    if height[peak] <= 0:
-        raise InputError(f"{lead} is flat around voxel {clicked}; there is nothing to grow a region from")
-    from_peak2 = _distance2(values.shape, peak, size)
-    strong = known & (height > height[peak] / 2)
-    within = from_peak2 <= radius_mm**2
-    labels, _ = scipy.ndimage.label(strong & within)
-    region = labels == labels[peak]
-    # It goes on beyond the limit where a strong voxel outside touches it.
-    beyond = scipy.ndimage.binary_dilation(region) & strong & ~within
-    top = np.where(region, height, -np.inf).argmax()
-    peak = tuple(int(v) for v in np.unravel_index(top, values.shape))
-    return _Grown(values, known, region, peak, sign, base, bool(beyond.any()))
-
-
-def _neighbourhood(grown: _Grown, size_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The shell around the region that it is compared with, and the strong voxels left out of it."""
-    near = scipy.ndimage.binary_dilation(grown.region, np.ones((3, 3, 3), bool))
-    distance = scipy.ndimage.distance_transform_edt(~grown.region, sampling=size_mm)
-    shell = grown.known & ~near & (distance <= SHELL_MM + max(size_mm))
-    if not shell.any():
-        return shell, shell
-    values = grown.values[shell]
-    median = np.median(values)
-    limit = STRONG_SDS * _MEDIAN_TO_SD * np.median(np.abs(values - median))
-    strong = shell & (np.abs(grown.values - median) > limit)
-    return shell & ~strong, strong
-
-
 # ----------------------------------------------------------------------------------- measuring
-def _values(map_: np.ndarray, grown: _Grown, around: np.ndarray, noise: float | None) -> SpotValues | None:
+def _values(map_: np.ndarray, grown: Grown, around: np.ndarray, noise: float | None) -> SpotValues | None:
     """The spot in one map; None where the map knows nothing of the region or of its neighbourhood."""
-    inside = map_[grown.region & (map_ != 0)].astype(np.float64)
-    outside = map_[around & (map_ != 0)].astype(np.float64)
+    known = (map_ != 0) & np.isfinite(map_)
+    inside = map_[grown.region & known].astype(np.float64)
+    outside = map_[around & known].astype(np.float64)
     if not inside.size or not outside.size:
         return None
     sd = float(outside.std())
-    alike = _alike(map_, around & (map_ != 0))
+    alike = _alike(map_, around & known)
     independent = max(inside.size / alike, 1.0)
     variance = sd**2 * (1 / independent + 1 / max(outside.size / alike, 1.0))
     if noise is not None:
@@ -385,7 +299,7 @@ def _values(map_: np.ndarray, grown: _Grown, around: np.ndarray, noise: float | 
         around_mean=float(outside.mean()),
         around_sd=sd,
         around_voxels=int(outside.size),
-        z=contrast / math.sqrt(variance) if variance else math.copysign(math.inf, contrast),
+        z=float(np.clip(contrast / max(math.sqrt(variance), 1e-12), -_LARGEST_Z, _LARGEST_Z)),
     )
 
 
@@ -409,12 +323,12 @@ def _spread(noise: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(noise, dtype=np.float64))))
 
 
-def _edge_mm(grown: _Grown, size_mm: Sequence[float]) -> float | None:
+def _edge_mm(grown: Grown, size_mm: Sequence[float]) -> float | None:
     """Distance (mm) of the peak from the nearest voxel in its box that the map does not know."""
     unknown = ~grown.known
     if not unknown.any():
         return None
-    return float(np.sqrt(_distance2(unknown.shape, grown.peak, size_mm)[unknown].min()))
+    return float(np.sqrt(distance2_mm2(unknown.shape, grown.peak, size_mm)[unknown].min()))
 
 
 def _offset_mm(study: Study, lead: str, peak: Sequence[int]) -> tuple[float, float, float]:
@@ -461,15 +375,14 @@ def _magnitude(
 
 # ------------------------------------------------------------------------------------- judging
 def _confidence(
-    study: Study,
     methods: Mapping[str, SpotValues],
-    grown: _Grown,
+    grown: Grown,
     shell: np.ndarray,
     edge_mm: float | None,
     unreliable: float | None,
 ) -> tuple[str, tuple[str, ...]]:
     """How sure the sign is by the rule of :func:`probe`, and why it is no surer."""
-    if not methods:
+    if grown.lead not in methods:
         return UNTOLD, ("too little of the map around it is known",)
     against, doubts = [], []
     weakest = min(methods, key=lambda title: methods[title].z * grown.sign)
@@ -496,7 +409,7 @@ def _confidence(
         doubts.append("a stronger spot of the other sign is beside it")
     lesser = []
     if unreliable is not None and unreliable >= 0.5:
-        lesser.append(f"{100 * unreliable:.0f} % of it is unreliable")
+        lesser.append(f"its values are uncertain, {100 * unreliable:.0f} % of it being unreliable")
     if grown.reaches_limit:
         lesser.append("it goes on beyond the largest region that is grown")
     words = (*against, *doubts, *lesser)
