@@ -206,7 +206,8 @@ class RegionsPanel(QWidget):
             return f"Nothing is drawn in {self.labels_layer.name!r} yet: paint in the picture"
         region = self.table.current
         if region is not None:
-            return ". ".join([region.name, *region.warnings()]) if region.warnings() else ""
+            told = ". ".join(region.warnings())
+            return f"{region.name}: {told}" if told else ""
         marked = sum(bool(region.warnings()) for region in self.measures)
         return f"{marked} of {len(self.measures)} regions are to be read with care" if marked else ""
 

@@ -20,6 +20,7 @@ CHOICES = {
 }
 MARK, UNKNOWN = "⚠", "–"
 NAME_COLUMN, LABEL_COLUMN = 0, 1
+_NAME_WIDTH = 150
 _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 _CENTRED = int(Qt.AlignmentFlag.AlignCenter)
 
@@ -186,6 +187,7 @@ class RegionsTable(QTableView):
         self.regions.show_measures(measures, statistics, unit)
         if self.regions.columnCount() != columns:
             self.resizeColumnsToContents()
+            self.setColumnWidth(NAME_COLUMN, max(self.columnWidth(NAME_COLUMN), _NAME_WIDTH))
         if self.current is not None:
             return
         flags = QItemSelectionModel.SelectionFlag
