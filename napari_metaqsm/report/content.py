@@ -37,9 +37,7 @@ PARTS = {
     "pipeline": "Processing",
     "methods": "Methods and references",
 }
-FOOTER = (
-    "Research software, not a medical device. No name of a patient or a file is in this report by itself."
-)
+FOOTER = "Made with napari-metaqsm: software for research, not a medical device."
 
 
 @dataclass(frozen=True)

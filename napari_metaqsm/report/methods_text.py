@@ -12,6 +12,7 @@ from napari_metaqsm.report.consensus import DOI as CONSENSUS
 from napari_metaqsm.report.consensus import NOT_KNOWN, acquisition_facts, voxel_text
 from napari_metaqsm.report.steps import (
     Run,
+    inputs_of,
     number_text,
     parameter_text,
     reference_of,
@@ -58,6 +59,12 @@ _SENTENCES = {
     "inversion": "Susceptibility was computed from the local field by {}.",
     "orientations": "Susceptibility was computed from the local fields of several head orientations by {}.",
 }
+# Inputs that a chain may begin with, and the stage that makes them otherwise.
+_GIVEN = (
+    ("total_field", "the total field", "field"),
+    ("local_field", "the local field", "background"),
+    ("mask", "the mask", "mask"),
+)
 # Zero of a map, by the name that its record has for the region.
 _ZERO = {
     "brain": "the mean of the whole brain mask",
@@ -100,7 +107,7 @@ def methods_of(study: Study, scanner: Mapping[str, Any] | None = None) -> Method
     """
     works = References()
     runs = runs_of(study)
-    sentences = [_data_sentence(study, scanner)]
+    sentences = [_data_sentence(study, scanner), _given_sentence(study, runs)]
     stages = list(dict.fromkeys(run.stage for run in runs))
     for stage in stages:
         of = [run for run in runs if run.stage == stage]
@@ -162,6 +169,18 @@ def _data_sentence(study: Study, scanner: Mapping[str, Any] | None) -> str:
     told += [f"flip angle {facts['Flip angle']}"] if "Flip angle" in facts else []
     told += [f"bandwidth {facts['Pixel bandwidth']} per pixel"] if "Pixel bandwidth" in facts else []
     return f"Data were acquired{where} ({'; '.join([*told, f'voxels {voxel_text(study.geometry)}'])})."
+
+
+def _given_sentence(study: Study, runs: list[Run]) -> str:
+    """What the steps began with, where that is not the phase."""
+    made = {run.stage for run in runs}
+    given = [
+        words
+        for name, words, stage in _GIVEN
+        if stage not in made and any(name in inputs_of(study, title) for title in study.maps)
+    ]
+    verb = "was" if len(given) == 1 else "were"
+    return f"{_and(given).capitalize()} {verb} given." if given else ""
 
 
 def _erosion_sentence(run: Run) -> str:

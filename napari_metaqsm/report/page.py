@@ -23,7 +23,7 @@ p { margin: 1.5mm 0; }
 .comment { white-space: pre-line; border-left: 3px solid #888; padding-left: 3mm; margin: 3mm 0; }
 table { border-collapse: collapse; width: 100%; margin: 2mm 0; font-size: 8.5pt; line-height: 1.3; }
 th, td { text-align: left; vertical-align: top; padding: 1mm 2mm 1mm 0; border-bottom: 1px solid #ccc;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; }
 th { border-bottom-color: #000; }
 tr { break-inside: avoid; }
 .figure { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -37,14 +37,15 @@ ul { list-style: none; margin: 1.5mm 0; padding: 0; }
 li { display: flex; gap: 2mm; margin: 0.8mm 0; break-inside: avoid; overflow-wrap: anywhere; }
 li > span:first-child { flex: none; min-width: 6mm; font-weight: bold; }
 figure { margin: 2mm 0; break-inside: avoid; }
-figure img { display: block; width: 100%; height: auto; print-color-adjust: exact; }
+figure img { display: block; max-width: 100%; max-height: 220mm; width: auto; height: auto;
+  print-color-adjust: exact; }
 figcaption, .note { font-size: 8.5pt; color: #333; margin: 1mm 0; white-space: pre-line; }
 footer { margin-top: 6mm; padding-top: 1.5mm; border-top: 1px solid #000; font-size: 8pt; color: #333; }
 a { color: inherit; }
 @page { size: A4; margin: 14mm; }
 @media print { body { padding: 0; max-width: none; font-size: 9pt; } }
 """
-_DOI = re.compile(r"doi:(10\.\d{4,9}/[^\s<]+)")
+_DOI = re.compile(r"doi:(10\.\d{4,9}/[^\s<]*[^\s<.,;)])")
 ESSENTIAL_NOTE = "* essential, as the consensus on QSM of the brain has it (doi:10.1002/mrm.30006)."
 
 

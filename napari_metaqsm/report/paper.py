@@ -91,10 +91,15 @@ def _section(section: Section) -> list[Flowable]:
         Paragraph(escape(section.title), _style(10.5, bold=True)),
         HRFlowable(width="100%", thickness=0.7, color=black, spaceBefore=1 * mm, spaceAfter=1.5 * mm),
     ]
-    first, *others = [_block(block) for block in section.blocks]
+    first, *others = section.blocks
     # A heading never stands alone at the foot of a page; a long table may break below its first rows.
-    together = [KeepTogether([*heading, first[0]])]
-    return [*together, *first[1:], *(part for parts in others for part in parts)]
+    lead, rest = _block(first), []
+    if not isinstance(first, Picture):
+        lead, rest = lead[:1], lead[1:]
+    parts: list[Flowable] = [KeepTogether([*heading, *lead]), *rest]
+    for block in others:
+        parts += [KeepTogether(_block(block))] if isinstance(block, Picture) else _block(block)
+    return parts
 
 
 @cache
@@ -193,7 +198,7 @@ def _(block: Picture) -> list[Flowable]:
     picture = Image(io.BytesIO(block.png), width=width, height=width * tall / wide)
     picture.hAlign = "LEFT"
     caption = Paragraph(escape(block.caption), _style(7, _GRAY))
-    return [KeepTogether([picture, Spacer(0, 1 * mm), caption, Spacer(0, 1 * mm)])]
+    return [picture, Spacer(0, 1 * mm), caption, Spacer(0, 2 * mm)]
 
 
 def _bare(padding: float) -> list[tuple[Any, ...]]:

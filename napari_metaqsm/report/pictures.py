@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from napari_metaqsm.errors import InputError
 from napari_metaqsm.evaluation.picture import central_voxel, comparison_picture
 from napari_metaqsm.reading.plots import Look, draw_regions
 from napari_metaqsm.reading.regions import RegionMeasures
@@ -50,13 +51,27 @@ def map_pictures(
     Parameters
     ----------
     voxels : (i, j, k) in the study's axes; none is the middle of the maps
+
+    Raises
+    ------
+    InputError
+        When a voxel lies outside the maps.
     """
+    for voxel in voxels:
+        if any(not 0 <= index < count for index, count in zip(voxel, study.geometry.shape, strict=True)):
+            raise InputError(f"the voxel is {tuple(voxel)}; it must lie in maps of {study.geometry.shape}")
+    return _map_pictures(study, window_ppm, voxels or [central_voxel(study.maps, study.geometry)])
+
+
+def _map_pictures(
+    study: Study, window_ppm: tuple[float, float], voxels: Sequence[tuple[int, int, int]]
+) -> Iterator[Picture]:
     beside = _magnitude(study)
     titles = list(study.maps)
     across = _MOST_ACROSS - len(beside)
     groups = -(-len(titles) // across)
     size = -(-len(titles) // groups)
-    for voxel in voxels or [central_voxel(study.maps, study.geometry)]:
+    for voxel in voxels:
         for start in range(0, len(titles), size):
             maps = {title: study.maps[title] for title in titles[start : start + size]}
             count = len(maps) + len(beside)

@@ -81,6 +81,11 @@ def reference_of(study: Study, title: str) -> Mapping[str, Any]:
     return _mapping(next(iter(references.values()))) if len(references) == 1 else {}
 
 
+def inputs_of(study: Study, title: str) -> Mapping[str, Any]:
+    """What a map was made from, by the names of the engine."""
+    return _mapping(_mapping(study.records.get(title)).get("inputs"))
+
+
 def software_of(study: Study) -> dict[str, str]:
     """Versions of what computed the maps, by package; several where they differ between maps."""
     versions: dict[str, list[str]] = {}
