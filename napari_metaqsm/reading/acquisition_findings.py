@@ -23,6 +23,15 @@ THIN_SLAB_MM = 80.0
 def echoes(seen: Evidence) -> Finding:
     """Whether the echoes suffice to tell the field from the coils' phase, and to see that they agree."""
     name, count = "Number of echoes", len(seen.acquisition.echo_times_s)
+    if seen.phase is not None and len(seen.phase) != count:
+        return Finding(
+            name,
+            Severity.WRONG,
+            f"{count} echo times for {len(seen.phase)} echoes of phase",
+            "Without the time of each echo the phase cannot become a field.",
+            "Enter one echo time for each echo in the Scan section.",
+            f"{count} echo times, {len(seen.phase)} echoes",
+        )
     figure = f"{count} echo{'es' if count > 1 else ''} of phase; {ENOUGH_ECHOES} or more wanted"
     if count >= ENOUGH_ECHOES:
         return Finding(name, Severity.IN_ORDER, f"{count} echoes", figure=figure)
@@ -51,6 +60,9 @@ def echoes(seen: Evidence) -> Finding:
 def last_echo(seen: Evidence) -> Finding:
     """Whether the phase had time to grow: contrast-to-noise of the field goes as ``TE exp(-TE / T2*)``."""
     name = "Last echo"
+    difference = (
+        len(seen.acquisition.echo_times_s) == 1 and seen.magnitude is not None and len(seen.magnitude) > 1
+    )
     last, tesla = seen.acquisition.echo_times_s[-1], seen.acquisition.b0_tesla
     best = T2STAR_S * AT_TESLA / tesla
     contrast = last / best * math.exp(1 - last / best) if last < best else 1.0
@@ -64,7 +76,7 @@ def last_echo(seen: Evidence) -> Finding:
     return Finding(
         name,
         severity,
-        f"Last echo too short: {1000 * last:.3g} ms",
+        f"{'Phase difference' if difference else 'Last echo'} too short: {1000 * last:.3g} ms",
         "The phase has hardly grown when it is read, so the noise in the map is large: weak contrast (gray "
         "against white matter, small veins) drowns in it, and methods smooth more than they should.",
         f"Trust only strong and large structures. Next time let the last echo be at about "
@@ -77,9 +89,9 @@ def voxels(seen: Evidence) -> Finding:
     """Whether voxels are small and near enough to cubes."""
     name, size = "Voxel size", seen.geometry.voxel_size_mm
     longest, ratio = max(size), max(size) / min(size)
-    text = " × ".join(f"{s:.3g}" for s in size) + " mm"
+    text = " × ".join(f"{s:.2g}" for s in size) + " mm"
     figure = (
-        f"{text}, longest {longest:.3g} mm (under {THICK_MM:g} wanted), sides 1 : {ratio:.1f} (up to "
+        f"{text}, longest {longest:.2g} mm (under {THICK_MM:g} wanted), sides 1 : {ratio:.1f} (up to "
         f"{ELONGATED:g} wanted)"
     )
     if longest < THICK_MM * 0.99 and ratio <= ELONGATED * 1.01:
@@ -119,7 +131,7 @@ def obliquity(seen: Evidence) -> Finding:
 def slab(seen: Evidence) -> Finding:
     """Whether the volume reaches far enough for the fields within it to be told from those outside."""
     name = "Coverage"
-    extent = [n * size for n, size in zip(seen.geometry.shape, seen.geometry.voxel_size_mm, strict=True)]
+    extent = seen.extent_mm
     text = " × ".join(f"{e:.0f}" for e in extent) + " mm"
     figure = f"{text}; at least {THIN_SLAB_MM:g} mm along each axis wanted"
     if min(extent) >= THIN_SLAB_MM:

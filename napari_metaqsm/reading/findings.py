@@ -11,14 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from napari_metaqsm.reading import acquisition_findings
+from napari_metaqsm.method import running, steps
+from napari_metaqsm.reading import (
+    acquisition_findings,
+    field_findings,
+    map_findings,
+    mask_findings,
+    phase_findings,
+    signal_findings,
+)
 from napari_metaqsm.reading.finding import Check, Evidence, Finding, NotChecked, Severity
 from napari_metaqsm.reading.study import Study
 from napari_metaqsm.scan import Acquisition, Geometry
 
 __all__ = ["Finding", "Severity", "find", "find_in"]
 
-CHECKS: tuple[Check, ...] = (*acquisition_findings.CHECKS,)
+CHECKS: tuple[Check, ...] = (
+    *acquisition_findings.CHECKS,
+    *signal_findings.CHECKS,
+    *phase_findings.CHECKS,
+    *field_findings.CHECKS,
+    *mask_findings.CHECKS,
+    *map_findings.CHECKS,
+)
 _WORDS = {
     "echo_times_s": "the echo times",
     "b0_tesla": "the field strength",
@@ -62,7 +77,9 @@ def find(
         maps or None,
         records or {},
     )
-    return [_made(check, seen) for check in CHECKS]
+    # What reading the phase has to tell is told by the findings.
+    with running():
+        return [_made(CHECKS[number], seen) for number in steps(len(CHECKS), "Checks")]
 
 
 def find_in(study: Study) -> list[Finding]:
