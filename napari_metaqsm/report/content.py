@@ -306,7 +306,10 @@ def rows_of(table: Table) -> Rows:
     """A table of figures as it is printed."""
     columns, rows = table.texts()
     numbers = tuple(n for n in range(len(columns)) if not any(isinstance(row[n], str) for row in table.rows))
-    return Rows(tuple(columns), tuple(map(tuple, rows)), table.note, numbers)
+    printed = tuple(
+        tuple(cell.replace("-", "−") if n in numbers else cell for n, cell in enumerate(row)) for row in rows
+    )
+    return Rows(tuple(columns), printed, table.note, numbers)
 
 
 def _sentence(text: str) -> str:

@@ -137,28 +137,40 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
         ) from error
 
 
+def files_of(report: Report, formats: Collection[str] = FORMATS) -> dict[str, bytes]:
+    """``report.html``, ``report.pdf``, ``methods.txt`` and ``references.bib``, by their name.
+
+    Raises
+    ------
+    InputError
+        When a format is neither "html" nor "pdf".
+    """
+    unknown = set(formats) - set(FORMATS)
+    if unknown:
+        raise InputError(f"format is {min(unknown)!r}; it must be one of {', '.join(FORMATS)}")
+    files: dict[str, bytes] = {}
+    if "html" in formats:
+        files["report.html"] = html(report).encode("utf-8")
+    if "pdf" in formats:
+        files["report.pdf"] = pdf(report)
+    files["methods.txt"] = report.methods.text.encode("utf-8")
+    files["references.bib"] = report.methods.bibtex.encode("utf-8")
+    return files
+
+
 def write_report(report: Report, folder: str | os.PathLike, formats: Collection[str] = FORMATS) -> list[Path]:
-    """Write ``report.html``, ``report.pdf``, ``methods.txt`` and ``references.bib``: all of them, or none.
+    """Write :func:`files_of` a report: all of them, or none.
 
     Raises
     ------
     InputError
         When a format is unknown or the folder cannot be written to.
     """
-    unknown = set(formats) - set(FORMATS)
-    if unknown:
-        raise InputError(f"format is {min(unknown)!r}; it must be one of {', '.join(FORMATS)}")
-    contents: dict[str, bytes] = {}
-    if "html" in formats:
-        contents["report.html"] = html(report).encode("utf-8")
-    if "pdf" in formats:
-        contents["report.pdf"] = pdf(report)
-    contents["methods.txt"] = report.methods.text.encode("utf-8")
-    contents["references.bib"] = report.methods.bibtex.encode("utf-8")
+    files = files_of(report, formats)
     with staged(folder) as temporary:
-        for name, data in contents.items():
+        for name, data in files.items():
             (temporary / name).write_bytes(data)
-    return [Path(folder) / name for name in contents]
+    return [Path(folder) / name for name in files]
 
 
 # --------------------------------------------------------------------------------------- record
