@@ -275,7 +275,7 @@ def draw_profile(figure: Figure, profile: Profile, look: Look) -> None:
     for title, values in profile.values.items():
         _plot(axes.plot, profile.distances_mm, values, title, look)
     axes.set_xlim(0, profile.distances_mm[-1])
-    axes.set_xlabel("distance along the line (mm)")
+    axes.set_xlabel("distance along the line (mm), from {} to {}".format(*profile.course))
     axes.set_ylabel("susceptibility (ppm)")
     _legend(figure, axes, tuple(profile.values), look)
 

@@ -10,6 +10,14 @@ from scipy.ndimage import map_coordinates
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.reading.study import Study
+from napari_metaqsm.scan import Geometry
+
+# From where to where an axis runs, by the letter of its orientation.
+_COURSES = {
+    **{"R": ("left", "right"), "L": ("right", "left")},
+    **{"A": ("posterior", "anterior"), "P": ("anterior", "posterior")},
+    **{"S": ("inferior", "superior"), "I": ("superior", "inferior")},
+}
 
 
 class Profile(NamedTuple):
@@ -17,12 +25,13 @@ class Profile(NamedTuple):
 
     ``distances_mm`` is (n,), from 0 at the line's first point to its length; ``values`` holds by map (n,)
     in ppm, not a number where the line runs outside the map's mask; ``corners_mm`` are the distances of the
-    points between the ends.
+    points between the ends; ``course`` says from where to where in the patient it runs, ("right", "left").
     """
 
     distances_mm: np.ndarray
     values: dict[str, np.ndarray]
     corners_mm: tuple[float, ...]
+    course: tuple[str, str]
 
 
 def profile(study: Study, points_voxel: np.ndarray, step_mm: float | None = None) -> Profile:
@@ -56,17 +65,27 @@ def profile(study: Study, points_voxel: np.ndarray, step_mm: float | None = None
         raise InputError("the line has no length; draw it from one point to another")
     distances = np.linspace(0, reached[-1], math.ceil(reached[-1] / step - 1e-9) + 1)
     places = np.stack([np.interp(distances, reached, axis) for axis in points.T])
-    values = {title: _sampled(study.maps[title], study.inside(title), places) for title in study.maps}
-    return Profile(distances, values, tuple(float(r) for r in reached[1:-1]))
+    values = {title: _sampled(study.maps[title], places) for title in study.maps}
+    return Profile(distances, values, tuple(float(r) for r in reached[1:-1]), _course(points, study.geometry))
 
 
-def _sampled(values: np.ndarray, inside: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _course(points: np.ndarray, geometry: Geometry) -> tuple[str, str]:
+    """The two sides of the patient that the line's ends lie furthest apart in."""
+    apart = (points[-1] - points[0]) * geometry.voxel_size_mm
+    axis = int(np.abs(apart).argmax())
+    course = _COURSES[geometry.orientation[axis]]
+    return course if apart[axis] >= 0 else course[::-1]
+
+
+def _sampled(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Trilinear values at ``places`` (3, n), not a number where a voxel that counts is outside."""
+    # Only the box around the line, so that a line that is moved is followed on any grid.
     low = np.clip(np.floor(places.min(axis=1)).astype(int), 0, np.array(values.shape) - 1)
     high = np.clip(np.ceil(places.max(axis=1)).astype(int) + 1, low + 1, values.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    known = inside[box] & np.isfinite(values[box])
-    crop = np.where(known, values[box], 0).astype(np.float64)
+    crop = values[box]
+    known = (crop != 0) & np.isfinite(crop)  # as Study.inside
+    crop = np.where(known, crop, 0).astype(np.float64)
     places = places - low[:, None]
     weight = map_coordinates(known.astype(np.float64), places, order=1)
     return np.where(weight > 1 - 1e-9, map_coordinates(crop, places, order=1), np.nan)

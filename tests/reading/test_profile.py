@@ -79,3 +79,17 @@ def test_beyond_the_grid_nothing_is_known():
 def test_a_line_that_is_none_is_refused(points, step, words):
     with pytest.raises(InputError, match=words):
         profile(STUDY, np.array(points, float), step)
+
+
+@pytest.mark.parametrize(
+    ("end", "course"),
+    [
+        ((3, 2, 0), ("right", "left")),  # 1.5 mm, 2 mm and no mm: the second axis, which is the patient's
+        ((3, 0, 1), ("inferior", "superior")),
+        ((3, -1, 0), ("anterior", "posterior")),
+        ((-3, 1, 0), ("posterior", "anterior")),
+    ],
+)
+def test_the_course_is_told_by_the_axis_that_the_line_runs_along_most(end, course):
+    study = Study(Geometry(SHAPE, SIZE, orientation="PLS"), {"ramp": RAMP})
+    assert profile(study, np.array([(4, 4, 2), np.add((4, 4, 2), end)])).course == course

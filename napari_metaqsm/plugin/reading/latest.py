@@ -1,0 +1,86 @@
+"""One computation at a time beside the window, and always the latest that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari_metaqsm.plugin.worker import plain_words, start
+
+
+class Latest:
+    """Computes in a worker what is asked for; of what is asked for meanwhile, only the last.
+
+    Parameters
+    ----------
+    returned : called with the result
+    failed : called with what went wrong, in words
+    progressed : called with the fraction done and what is being done
+    ended : called when nothing is being computed any more
+    """
+
+    def __init__(
+        self,
+        returned: Callable[[Any], None],
+        failed: Callable[[str], None],
+        progressed: Callable[[float, str], None] = lambda fraction, text: None,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._returned, self._failed, self._progressed, self._ended = returned, failed, progressed, ended
+        self._worker: Any = None
+        self._next: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        self._released = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being computed."""
+        return self._worker is not None
+
+    def ask(self, function: Callable[..., Any], *args: Any, stop: bool = False) -> None:
+        """Compute ``function(*args)``, after what is being computed now, or in place of it (``stop``)."""
+        if self._worker is not None:
+            self._next = (function, args)
+            if stop:
+                self._worker.quit()
+            return
+        self._worker = start(
+            function,
+            *args,
+            progressed=self._on_progress,
+            returned=self._on_returned,
+            errored=self._on_error,
+            finished=self._on_finished,
+        )
+
+    def stop(self) -> None:
+        """Compute nothing any more until it is asked for."""
+        self._next = None
+        if self._worker is not None:
+            self._worker.quit()
+
+    def release(self) -> None:
+        """Stop for good; nothing is told any more."""
+        self._released = True
+        self.stop()
+
+    def _on_progress(self, fraction: float, text: str) -> None:
+        if not self._released:
+            self._progressed(fraction, text)
+
+    def _on_returned(self, result: Any) -> None:
+        if not self._released and result is not None:
+            self._returned(result)
+
+    def _on_error(self, error: Exception) -> None:
+        if not self._released:
+            self._failed(plain_words(error))
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        following, self._next = self._next, None
+        if self._released:
+            return
+        if following is not None:
+            self.ask(following[0], *following[1])
+        else:
+            self._ended()
