@@ -158,19 +158,20 @@ def _reconstruct(
     field: Tensor, inside: Tensor, geometry: Geometry, trust: Tensor | None, parameters: ILSQRParameters
 ) -> Tensor:
     announce("weights of the field")
-    pairs = pairs_inside(inside, field.dtype)
-    weights = field_weights(field, inside, pairs, geometry)
+    weights = field_weights(field, inside, geometry)
     if trust is not None:
         weights *= trust
     first = least_squares(field, weights, geometry, parameters).mul_(inside)
     announce("fast map")
-    fast = fast_map(field, inside, geometry, parameters.radius_mm)
-    return first.sub_(streaks(first, smoothness_weights(fast, pairs, geometry), geometry, parameters))
+    weights = smoothness_weights(
+        fast_map(field, inside, geometry, parameters.radius_mm), pairs_inside(inside, torch.bool), geometry
+    )
+    return first.sub_(streaks(first, weights, geometry, parameters))
 
 
-def field_weights(field: Tensor, inside: Tensor, pairs: Tensor, geometry: Geometry) -> Tensor:
+def field_weights(field: Tensor, inside: Tensor, geometry: Geometry) -> Tensor:
     """w of step 1 (i, j, k): zero where the field bends as no local field does, and outside the mask."""
-    bend = weighted_laplacian(field, pairs, geometry.voxel_size_mm).abs_()
+    bend = weighted_laplacian(field, pairs_inside(inside, field.dtype), geometry.voxel_size_mm).abs_()
     return falling(bend, *percentiles(bend[inside], *LAPLACIAN_PERCENTILES)).mul_(inside)
 
 
@@ -281,12 +282,15 @@ def _blend(geometry: Geometry, radius_mm: float, dtype: torch.dtype, device: tor
 
 # ------------------------------------------------------------------------------ step 3: streaks
 def smoothness_weights(fast: Tensor, pairs: Tensor, geometry: Geometry) -> Tensor:
-    """W (3, i, j, k): one where the map should be smooth, zero at the fast map's edges and outside."""
+    """W (3, i, j, k): one where the map should be smooth, zero at the fast map's edges and outside.
+
+    ``pairs`` (3, i, j, k) bool are the differences between two voxels of the mask.
+    """
     weights = gradient(fast, geometry.voxel_size_mm).abs_()
     for axis in steps(3, "weights of streaks"):
         along, pair = weights[axis], pairs[axis]
         if pair.any():  # a mask may be one voxel thick
-            limits = percentiles(along[pair > 0], *DIFFERENCE_PERCENTILES)
+            limits = percentiles(along[pair], *DIFFERENCE_PERCENTILES)
             along.copy_(falling(along, *limits).mul_(pair))
     return weights
 
@@ -298,14 +302,13 @@ def streaks(chi: Tensor, weights: Tensor, geometry: Geometry, parameters: ILSQRP
     cone = (kernel.abs() < parameters.streak_threshold).flatten().nonzero().flatten()
     scale = _orthonormal(geometry, chi).expand(kernel.shape).flatten()[cone]
     spectrum = rfftn(chi).flatten()  # its values are not used: memory for the next ones
-    weighted = torch.empty_like(weights)
 
     def image(x: Tensor) -> Tensor:
         spectrum.zero_().index_copy_(0, cone, torch.view_as_complex(x) / scale)
         return irfftn(spectrum.view(kernel.shape), geometry.shape)
 
     def adjoint(u: Tensor) -> Tensor:
-        back = rfftn(gradient_adjoint(torch.mul(u, weights, out=weighted), voxel))
+        back = rfftn(gradient_adjoint(u * weights, voxel))
         return torch.view_as_real(back.flatten()[cone].mul_(scale))
 
     announce("streaks")

@@ -149,15 +149,15 @@ def medi(
     announce("Weights")
     image = _one_magnitude(magnitude, like=local_field)
     inside, known = grid.cut(mask), grid.cut(used)
-    trust = grid.cut(_trust(noise, image, used, like=local_field))
+    weights = grid.cut(_trust(noise, image, used, like=local_field)).square_()
     announce("Edges")
     penalised = _penalised_differences(None if image is None else grid.cut(image), known, grid.geometry)
+    del image
     high_pass = None
     if parameters.smv_radius_mm:
-        high_pass = 1 - sphere_spectrum(parameters.smv_radius_mm, grid.geometry, like=trust)
+        high_pass = 1 - sphere_spectrum(parameters.smv_radius_mm, grid.geometry, like=weights)
     radians = _radians_per_ppm(acquisition)
     announce("Kernels")
-    probe = ConeProbe(known, grid.geometry, like=trust)
     result = torch.empty_like(local_field)
     fields, maps = (x.reshape(-1, *mask.shape) for x in (local_field, result))
     if initial_susceptibility is not None:
@@ -167,10 +167,10 @@ def medi(
         field = torch.where(inside, grid.cut(field), 0)
         if high_pass is not None:
             field = multiply_spectrum(field, high_pass).mul_(known)
-        data_weight = parameters.data_weight or _weight_by_level(probe, field, radians)
+        data_weight = parameters.data_weight or _weight_by_level(field, known, grid.geometry, radians)
         remark("data_weight", float(f"{data_weight:.4g}"))
         announce("ADMM")
-        problem = MorphologyEnabled(field, trust, penalised, grid.geometry, radians, data_weight, high_pass)
+        problem = MorphologyEnabled(field, weights, penalised, grid.geometry, radians, data_weight, high_pass)
         if csf is not None:
             problem.even_out(grid.cut(csf), parameters.csf_weight)
         if initial_susceptibility is not None:
@@ -223,9 +223,9 @@ def _radians_per_ppm(acquisition: Acquisition) -> float:
     return rad_per_ppm(b0_used, echo_time)
 
 
-def _weight_by_level(probe: ConeProbe, field: Tensor, radians: float) -> float:
+def _weight_by_level(field: Tensor, known: Tensor, geometry: Geometry, radians: float) -> float:
     """lambda of which ``1 / (2 lambda s)`` is the penalty that total variation takes for such a field."""
-    unexplained, whole = probe.amplitudes(field)
+    unexplained, whole = ConeProbe(known, geometry, like=field).amplitudes(field)
     if not unexplained > 0:
         return USUAL_WEIGHT
     beta = PER_LEVEL_MM * unexplained**2 / max(whole, unexplained)

@@ -24,7 +24,7 @@ class MorphologyEnabled(Variation):
 
     Parameters
     ----------
-    trust : (i, j, k), m
+    weights : (i, j, k), m^2
     radians : s, phase that a field of one ppm is
     data_weight : lambda
     high_pass : half spectrum that the field went through, if it did
@@ -36,7 +36,7 @@ class MorphologyEnabled(Variation):
     def __init__(
         self,
         field: Tensor,
-        trust: Tensor,
+        weights: Tensor,
         penalised: Tensor,
         geometry: Geometry,
         radians: float,
@@ -45,9 +45,9 @@ class MorphologyEnabled(Variation):
     ) -> None:
         kernel = dipole_kernel(geometry, like=field)
         super().__init__(
-            field, trust.square(), penalised, geometry, kernel if high_pass is None else kernel * high_pass
+            field, weights, penalised, geometry, kernel if high_pass is None else kernel * high_pass
         )
-        self.trust, self.radians, self.data_weight = trust, radians, data_weight
+        self.radians, self.data_weight = radians, data_weight
         self.csf: Tensor | None = None
         self.field_state = field.clone()
         self.set_weight(1 / (2 * data_weight * radians))
@@ -72,19 +72,16 @@ class MorphologyEnabled(Variation):
 
     def distrust_outliers(self) -> None:
         """Lower the weights of voxels whose field the last map leaves unexplained (MERIT)."""
-        known = self.trust > 0
-        here, there = (
-            torch.polar(self.trust[known], x[known] * self.radians) for x in (self._image, self.field)
-        )
+        trust = self.weights.sqrt()
+        known = trust > 0
+        here, there = (torch.polar(trust[known], x[known] * self.radians) for x in (self._image, self.field))
         residual = here - there
         residual = (residual - residual.mean()).abs()
         spread = residual.std()
         if not spread > 0:
             return
-        trust = self.trust.clone()
         trust[known] /= (residual / (OUTLIER * spread)).clamp_(min=1).square_()
-        self.trust = trust.div_(trust[known].mean())
-        self.weights = self.trust.square()
+        self.weights = trust.div_(trust[known].mean()).square_()
 
     def _pull(self, field: Tensor) -> Tensor:
         return ((field - self.field) * self.radians).sin_().div_(self.radians)

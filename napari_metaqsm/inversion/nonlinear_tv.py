@@ -82,14 +82,15 @@ def nonlinear_tv(
     Milovic et al. 2018, doi:10.1002/mrm.27073; edges: Liu et al. 2012, doi:10.1016/j.neuroimage.2011.08.082
     """
     mask = checked_mask(mask)
-    image, edges = None, None
+    edges = None
     if magnitude is not None:
         echoes = magnitude.to(local_field.dtype).reshape(-1, *mask.shape)
         image = torch.where(mask, torch.linalg.vector_norm(echoes, dim=0), 0)
-    if image is not None and parameters.edges:
-        edges = strongest_differences(image, mask, geometry, parameters.edges)
-    if noise is None and image is not None:
-        noise = 1 / image
+        if parameters.edges:
+            edges = strongest_differences(image, mask, geometry, parameters.edges)
+        if noise is None:
+            noise = 1 / image
+        del image
     radians = _radians_per_ppm(acquisition)
     return invert(
         local_field,

@@ -71,8 +71,8 @@ class Variation:
         divisor.add_(gradient_spectrum(self.geometry, like=self.field), alpha=smooth).add_(self.held)
         if not self.held:
             divisor[0, 0, 0] = 1  # all terms vanish there, and so does the numerator
-        self._from_field = self.field_penalty * self.kernel / divisor
-        self._from_gradient = smooth / divisor
+        self._field_over_gradient = self.field_penalty / smooth
+        self._from_gradient = divisor.reciprocal_().mul_(smooth)
 
     def start_at(self, susceptibility: Tensor) -> None:
         """Set the states as they would be at a solution (i, j, k) that this map is close to."""
@@ -107,6 +107,7 @@ class Variation:
         """Add what a class below splits besides to ``out``, in units of ``mu_2``."""
 
     def _solve(self) -> Tensor:
+        self._image = None  # its memory serves the transforms
         from_field, from_gradient = self._right_sides
         self._reflect_misfit(from_field)
         size = self.geometry.voxel_size_mm
@@ -114,10 +115,12 @@ class Variation:
         self._reflect_rest(from_gradient)
         spectra = rfftn(self._right_sides)
         # As pairs of reals: torch multiplies complex by real numbers at a third of the speed.
-        spectrum, image = torch.view_as_real(spectra)
-        spectrum.mul_(self._from_field[..., None]).addcmul_(image, self._from_gradient[..., None])
-        torch.mul(spectrum, self.kernel[..., None], out=image)
-        susceptibility, self._image = irfftn(spectra, self.field.shape)
+        image, spectrum = torch.view_as_real(spectra)
+        kernel = self.kernel[..., None]
+        spectrum.addcmul_(image, kernel, value=self._field_over_gradient)
+        torch.mul(spectrum.mul_(self._from_gradient[..., None]), kernel, out=image)
+        # Apart, for ADMM keeps the map of the step before, and would keep its image with it.
+        self._image, susceptibility = (irfftn(each, self.field.shape) for each in spectra)
         return susceptibility
 
     def _relax(self, susceptibility: Tensor) -> float:

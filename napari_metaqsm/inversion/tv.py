@@ -174,7 +174,6 @@ def invert(
     inside, weights = grid.cut(mask), grid.cut(weights)
     # Outside the mask all is penalised.
     penalised = mask.new_ones((3, *inside.shape)) if edges is None else ~grid.cut(edges)
-    probe = ConeProbe(inside, grid.geometry, like=weights)
     result = torch.empty_like(local_field)
     fields, maps = (x.reshape(-1, *mask.shape) for x in (local_field, result))
     if initial is not None:
@@ -185,7 +184,7 @@ def invert(
         problem = TotalVariation(field, weights, penalised, grid.geometry, radians)
         if initial is not None:
             problem.start_at(torch.where(inside, grid.cut(starts[index]), 0))
-        base = _base_weight(problem, probe, parameters)
+        base = _base_weight(problem, inside, parameters)
         problem.set_weight(parameters.penalty_weight * base)
         remark("penalty_weight_ppm_mm", float(f"{problem.weight:.3g}"))
         found, change = problem.minimise(parameters.iterations, parameters.tolerance)
@@ -200,10 +199,11 @@ def invert(
     return result
 
 
-def _base_weight(problem: TotalVariation, probe: ConeProbe, parameters: TVParameters) -> float:
+def _base_weight(problem: TotalVariation, inside: Tensor, parameters: TVParameters) -> float:
     """The weight beta in ppm mm that a penalty weight of 1 stands for."""
     if parameters.weight_from == "fixed":
         return FIXED_WEIGHT
+    probe = ConeProbe(inside, problem.geometry, like=problem.field)
     unexplained, whole = probe.amplitudes(problem.field)
     if not unexplained > 0:
         return FIXED_WEIGHT

@@ -29,7 +29,7 @@ def lsmr(
     Parameters
     ----------
     operator, adjoint : A and its adjoint; what they return is not written to and may be used again
-    right_side : b, with any leading axes
+    right_side : b, with any leading axes; it is written over, for it may be the largest array there is
     iterations : most steps taken, each one use of A and one of its adjoint
     tolerance : stop where ``||A'r|| <= tolerance ||A|| ||r||``, r = b - A x, or ``||r|| <= tolerance ||b||``
     axes : how many of the last axes of b and of x are summed over in inner products
@@ -53,7 +53,7 @@ def lsmr(
     Fong & Saunders 2011, doi:10.1137/10079687X
     """
     of_b, of_x = axes
-    u, beta = _normalised(right_side.clone(), of_b)
+    u, beta = _normalised(right_side, of_b)
     v, alpha = _normalised(adjoint(u).clone(), of_x)
     h, h_bar, solution = v.clone(), torch.zeros_like(v), torch.zeros_like(v)
     length, size = beta, alpha.square()

@@ -70,13 +70,13 @@ def tiny_problem(dtype=torch.float64):
     trust = 0.5 + torch.rand(TINY.shape, generator=generator, dtype=torch.float64).to(dtype)
     trust[:, :, 5:] = 0  # outside the mask
     penalised = torch.rand(3, *TINY.shape, generator=generator) > 0.1
-    return MorphologyEnabled(field, trust, penalised, TINY, RADIANS, WEIGHT)
+    return MorphologyEnabled(field, trust.square(), penalised, TINY, RADIANS, WEIGHT)
 
 
 def stated(problem, smoothing):
     """The objective in the toolbox's words: radians, lambda, complex exponentials; numpy, float64."""
     f, m, penalised = (
-        x.double().numpy() for x in (problem.field * RADIANS, problem.trust, problem.penalised)
+        x.double().numpy() for x in (problem.field * RADIANS, problem.weights.sqrt(), problem.penalised)
     )
     k = np.meshgrid(
         *(np.fft.fftfreq(n, v) for n, v in zip(TINY.shape, TINY.voxel_size_mm, strict=True)), indexing="ij"

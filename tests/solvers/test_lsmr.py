@@ -25,7 +25,7 @@ def solve(b, matrix=MATRIX, **options):
     return lsmr(
         lambda x: (x.flatten(-3) @ matrix.T).unflatten(-1, SHAPE_B),
         lambda u: (u.flatten(-2) @ matrix).unflatten(-1, SHAPE),
-        b,
+        b.clone(),
         axes=(2, 3),
         **options,
     )
