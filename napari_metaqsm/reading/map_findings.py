@@ -136,9 +136,10 @@ def zero(seen: Evidence) -> Finding:
 
 
 def _region(record: Mapping[str, Any]) -> str | None:
-    """The reference region of a record, whatever its map is called there."""
+    """The reference region of a record, whatever its map is called there; one name for the whole brain."""
     about = next(iter((record.get("reference") or {}).values()), None)
-    return None if about is None else about.get("region")
+    region = None if about is None else about.get("region")
+    return "brain" if region == "whole brain" else region
 
 
 def _interior(seen: Evidence) -> Interior:
