@@ -380,11 +380,11 @@ def test_an_open_comparison_takes_in_new_maps_and_stays_where_it_was(viewer, doc
     viewer.scene.camera.zoom = 17.5
     dock.inversion.method_forms["tkd"].form.set_values(threshold=0.3)
     run(dock.inversion.run_button)
-    assert [layer.name for layer in viewer.layers if layer.visible] == ["χ TKD", "χ TKD threshold 0.3"]
+    assert [layer.name for layer in dock.compare.comparison.layers] == ["χ TKD", "χ TKD threshold 0.3"]
     assert viewer.canvas.grid.actual_shape(viewer.layers) == (1, 2)
     assert (viewer.dims.order, viewer.scene.camera.zoom) == ((2, 0, 1), 17.5)
     dock.compare.maps.item(0).setCheckState(Qt.CheckState.Unchecked)
-    assert [layer.name for layer in viewer.layers if layer.visible] == ["χ TKD threshold 0.3"]
+    assert [layer.name for layer in dock.compare.comparison.layers] == ["χ TKD threshold 0.3"]
     dock.compare.maps.item(1).setCheckState(Qt.CheckState.Unchecked)
     assert not viewer.canvas.grid.enabled
     assert viewer.layers["local_field"].visible
