@@ -12,8 +12,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, result_layer
-from napari_metaqsm.plugin.worker import plain_words, start
-from napari_metaqsm.plugin.zero import Zero, original_of, put, referenced
+from napari_metaqsm.plugin.reading.latest import Latest
+from napari_metaqsm.plugin.zero import Referenced, Zero, original_of, put, referenced
 from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
 from napari_metaqsm.scan import Acquisition
 
@@ -36,7 +36,7 @@ class Desk(QObject):
         self.maps: list[Image] = []
         self._study: Study | None = None
         self._followed: list[Layer] = []
-        self._referring: Any = None
+        self._latest = Latest(self._put, self.failed.emit)
         self._released = False
         # Changes come in bursts (values, then their record): they are told when the burst is over.
         self._told = QTimer(self)
@@ -77,13 +77,13 @@ class Desk(QObject):
     def scan_layer(self, quantity: str) -> Layer | None:
         """The newest layer of a quantity ("magnitude", "mask" …) on the maps' grid, or None."""
         for layer in reversed(self.viewer.layers):
-            if metadata_of(layer).get("quantity") == quantity and self._is_here(layer):
+            if metadata_of(layer).get("quantity") == quantity and self.is_here(layer):
                 return layer
         return None
 
     def region_layers(self) -> list[Labels]:
         """Labels layers on the maps' grid."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and self._is_here(layer)]
+        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and self.is_here(layer)]
 
     def study(self) -> Study:
         """The maps with everything known beside them, along the layers' own axes (z, y, x).
@@ -132,41 +132,19 @@ class Desk(QObject):
     @property
     def is_referring(self) -> bool:
         """Whether the maps are about to get another zero."""
-        return self._referring is not None
+        return self._latest.is_busy
 
     def refer(self, zero: Zero) -> None:
         """Give all maps another zero, in a worker; of several asked for at once the last is taken."""
-        if self._referring is not None:
-            self._referring.quit()
         layers = list(self.maps)
         originals = [original_of(layer) for layer in layers]
+        self._latest.ask(lambda: (layers, referenced(originals, zero)), stop=True)
 
-        def put_all(found: Any) -> None:
-            if worker is not self._referring:
-                return
-            for layer, each in zip(layers, found or (), strict=False):
-                # A map computed anew meanwhile is not to be overwritten by the old one.
-                if layer in self.maps and original_of(layer) is each[0]:
-                    put(layer, *each)
-
-        def failed(error: Exception) -> None:
-            if worker is self._referring and not self._released:
-                self.failed.emit(plain_words(error))
-
-        def finished() -> None:
-            if worker is self._referring:
-                self._referring = None
-
-        worker = start(
-            referenced,
-            originals,
-            zero,
-            progressed=lambda fraction, text: None,
-            returned=put_all,
-            errored=failed,
-            finished=finished,
-        )
-        self._referring = worker
+    def _put(self, found: tuple[list[Image], Referenced]) -> None:
+        for layer, each in zip(*found, strict=True):
+            # A map computed anew meanwhile is not to be overwritten by the old one.
+            if layer in self.maps and original_of(layer) is each[0]:
+                put(layer, *each)
 
     # ----------------------------------------------------------------------------- its place
     @property
@@ -194,13 +172,15 @@ class Desk(QObject):
             return
         self._released = True
         self._told.stop()
+        self._latest.release()
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.layers.events.renamed.disconnect(self._on_change)
         self.maps, self._study = [], None
         self._follow([])
 
-    def _is_here(self, layer: Layer) -> bool:
+    def is_here(self, layer: Layer) -> bool:
+        """Whether a layer lies on the maps' grid."""
         return bool(self.maps) and same_grid(layer, self.maps[0])
 
     def _on_inserted(self, event: Any) -> None:

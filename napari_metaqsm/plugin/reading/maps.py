@@ -24,8 +24,8 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.about import about_map
 from napari_metaqsm.plugin.editors import NumberBox, keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.reading.desk import Desk
+from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.section import in_words
-from napari_metaqsm.plugin.worker import plain_words, start
 from napari_metaqsm.plugin.zero import BRAIN, CSF, NONE, OFFSET, Zero, check_region, same_zero, zero_record
 from napari_metaqsm.referencing import csf
 
@@ -48,8 +48,7 @@ class MapsPanel(QWidget):
         super().__init__()
         self.desk = desk
         self._layers: list[Layer] = []
-        self._finding: Any = None
-        self._released = False
+        self._latest = Latest(self._on_csf, self._say)
         self.maps = QListWidget()
         self.maps.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.maps.setToolTip("Susceptibility maps of one grid; the checked ones are read together")
@@ -215,28 +214,17 @@ class MapsPanel(QWidget):
             return
         mask = study.inside_all() if study.mask is None else study.mask != 0
         self._say("Looking for the ventricles …")
-        finding = start(
-            csf,
-            study.magnitude,
-            mask,
-            study.geometry,
-            study.acquisition,
-            progressed=lambda fraction, text: None,
-            returned=self._on_csf,
-            errored=lambda error: self._released or self._say(plain_words(error)),
-            finished=lambda: None,
-        )
-        self._finding = finding
+        self._latest.ask(csf, study.magnitude, mask, study.geometry, study.acquisition)
 
-    def _on_csf(self, found: np.ndarray | None) -> None:
-        if self._released or found is None or self.zero.currentData() != CSF:
+    def _on_csf(self, found: np.ndarray) -> None:
+        if self.zero.currentData() != CSF:
             return
         layer = self.desk.add(found.astype(np.uint8), "region", _CSF_LAYER, visible=False)
         self.desk.refer(Zero(CSF, layer.data != 0))
 
     def release(self) -> None:
         """Let go of the desk and the viewer."""
-        self._released = True
+        self._latest.release()
         self.desk.changed.disconnect(self.reset)
         self.desk.failed.disconnect(self._say)
         self.desk.viewer.layers.events.inserted.disconnect(self.reset)
