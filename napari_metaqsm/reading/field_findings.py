@@ -96,7 +96,7 @@ def noise(seen: Evidence) -> Finding:
             raise NotChecked("the noise map is empty in the mask")
         typical, source = float(np.median(values)), "the noise map"
     else:
-        typical, source = _from_magnitude(seen), "the magnitude"
+        typical, source = _from_magnitude(seen), "the magnitude, whose anatomy counts as noise too"
     figure = f"{1000 * typical:.2g} ppb, told from {source}; up to {1000 * NOISY_PPM:g} ppb wanted"
     if typical <= NOISY_PPM:
         return Finding(name, Severity.IN_ORDER, f"Noise {1000 * typical:.2g} ppb", figure=figure)
@@ -115,8 +115,8 @@ def noise(seen: Evidence) -> Finding:
 def _figure(found: Steps) -> str:
     return (
         f"{found.faces} neighbours differ by a whole turn, {found.turn_ppm:.2g} ppm "
-        f"({FEWEST_FACES} allowed), a surface of {found.area_mm2:.0f} mm², of which "
-        f"{found.edge_mm:.0f} mm of edge are open (up to {OPEN_EDGE_MM:g} mm is closed)"
+        f"({FEWEST_FACES} allowed); {found.area_mm2:.0f} mm² of surface, {found.edge_mm:.0f} mm of open edge "
+        f"(up to {OPEN_EDGE_MM:g} mm counts as closed)"
     )
 
 

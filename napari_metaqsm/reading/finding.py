@@ -36,7 +36,7 @@ class Finding:
     ----------
     name : of the check, the same whatever it finds
     severity : wrong; to be read with care; in order; or not checked
-    what : was found, or is missing, in one line
+    what : was found, or why nothing was checked, in one line
     why_it_matters, what_to_do : in plain words; empty where all is in order
     figure : what was measured, and the limit it was held against
     place : a voxel to look at

@@ -97,7 +97,7 @@ def _made(check: Check, seen: Evidence) -> Finding:
             )
         return check.look(seen)
     except NotChecked as why:
-        return Finding(check.name, Severity.NOT_CHECKED, f"Not checked: {why}")
+        return Finding(check.name, Severity.NOT_CHECKED, str(why))
 
 
 def _given(seen: Evidence, need: str) -> Any:

@@ -64,7 +64,7 @@ def sign(seen: Evidence) -> Finding:
             told += tail
             parts.append(f"tails of the total field {tail:+.2f}")
     if not parts:
-        raise NotChecked("needs a map or the total field of a whole head, and a mask larger than its rim")
+        raise NotChecked("needs a map or the total field of a whole head")
     figure = f"{', '.join(parts)}; together {told:+.2f}, over {TELLS:+g} wanted"
     if told > TELLS:
         return Finding(name, Severity.IN_ORDER, "Paramagnetic is bright", figure=figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_metaqsm.reading.finding import Check, Evidence, Finding, Severity, Voxel
+from napari_metaqsm.reading.finding import Check, Evidence, Finding, NotChecked, Severity, Voxel
 
 # Of the voxels that hold signal.
 CLIPPED_PART, CLIPPED_VOXELS = 1e-3, 50
@@ -17,6 +17,8 @@ def values(seen: Evidence) -> Finding:
     named = {n.replace("_", " "): getattr(seen, n) for n in _ARRAYS}
     named |= {f"map {title}": chi for title, chi in (seen.maps or {}).items()}
     named = {n: a for n, a in named.items() if a is not None}
+    if not named:
+        raise NotChecked("there is no array to look at")
     broken = {n: where for n, a in named.items() if (where := _not_finite(a)) is not None}
     if not broken:
         figure = "no NaN and no infinite value"

@@ -132,7 +132,7 @@ class TrustPanel(QWidget):
             text = _NOTHING
         elif wrong or care:
             said = [f"{wrong} wrong"] * bool(wrong) + [f"{care} to read with care"] * bool(care)
-            text = f"{', '.join(said)}. Click a line for what to do."
+            text = f"{', '.join(said)}. Click for more."
         else:
             text = "Nothing found that speaks against these maps."
             if self._place_layer is not None:
@@ -170,7 +170,9 @@ class FindingRow(QFrame):
         self.arrow = _arrow(f"{finding.name}: {finding.what}")
         self.arrow.toggled.connect(self.unfold)
         self.arrow.clicked.connect(self._on_clicked)
-        self.line = QLabel(f"{finding.severity.value}  {in_words(finding.what)}")
+        checked = finding.severity is not Severity.NOT_CHECKED
+        what = finding.what if checked else f"{finding.name}: {finding.what}"
+        self.line = QLabel(f"{finding.severity.value}  {in_words(what)}")
         self.line.setWordWrap(True)
         self.line.setTextFormat(Qt.TextFormat.PlainText)
         self.line.setToolTip(finding.name)
@@ -206,6 +208,9 @@ class FindingRow(QFrame):
         layout.addWidget(self.details)
         # A finding without more to say has nothing to unfold.
         self.arrow.setEnabled(column.count() > 0)
+        if column.count() == 0:
+            self.arrow.setArrowType(Qt.ArrowType.NoArrow)
+            self.line.unsetCursor()
         self.unfold(False)
 
     @property
@@ -216,7 +221,8 @@ class FindingRow(QFrame):
     def unfold(self, unfolded: bool) -> None:
         """Show or hide why it matters, what to do and the figure."""
         self.arrow.setChecked(unfolded)
-        self.arrow.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
+        if self.arrow.isEnabled():
+            self.arrow.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
         self.details.setVisible(unfolded)
 
     def colour(self, colour: str | None) -> None:
@@ -292,6 +298,7 @@ def _newest(viewer: ViewerModel, quantity: str) -> Layer | None:
 
 def _arrow(name: str) -> QToolButton:
     button = QToolButton()
+    button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
     button.setText(name)
     button.setAccessibleName(name)
     button.setCheckable(True)
