@@ -59,12 +59,14 @@ def conjugate_gradient(
         alpha = torch.where(active, product / _inner(direction, image), 0)
         solution.addcmul_(_spread(alpha), direction)
         remainder.addcmul_(_spread(alpha), image, value=-1)
+        del image  # here and below: the next use of A needs the memory
         residual = torch.where(active, _inner(remainder, remainder).sqrt() / length, residual)
         if curve:
             point(curve, float(residual.max()))
         conditioned = precondition(remainder)
         previous, product = product, _inner(remainder, conditioned)
         direction.mul_(_spread(torch.where(active, product / previous, 0))).add_(conditioned)
+        del conditioned
     return solution, residual
 
 
