@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,17 @@ from qtpy.QtWidgets import (
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling
 from napari_metaqsm.plugin.reading.desk import Desk
+from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.reading.regions_choice import RegionsChoice, name_region, names_of
-from napari_metaqsm.plugin.reading.regions_table import CHOICES, SPREAD, RegionsModel, RegionsTable
+from napari_metaqsm.plugin.reading.regions_model import CHOICES, SPREAD, RegionsModel
+from napari_metaqsm.plugin.reading.regions_table import RegionsTable
 from napari_metaqsm.plugin.section import in_words
-from napari_metaqsm.plugin.worker import plain_words, start
 from napari_metaqsm.reading.regions import UNITS, Region, RegionMeasures, measure_regions
 from napari_metaqsm.reading.study import Study
 
 # From a stroke to its measuring: as short as the eye wants, and once for many strokes.
 QUIET_MS = 150
+_CSV = "regions.csv"
 
 
 class RegionsPanel(QWidget):
@@ -52,13 +54,11 @@ class RegionsPanel(QWidget):
         self.measures: RegionMeasures | None = None
         self._unreliable: np.ndarray | None = None
         self._error = ""
-        self._worker: Any = None
-        self._asked_again = False
-        self._released = False
+        self._latest = Latest(self._on_measured, self._on_error)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(QUIET_MS)
-        self._soon.timeout.connect(self._measure)
+        self._soon.timeout.connect(lambda: self._measure())
         self.choice = RegionsChoice(desk)
         self.model = RegionsModel(self._colour_of)
         self.table = RegionsTable(self.model)
@@ -138,48 +138,29 @@ class RegionsPanel(QWidget):
 
     def _measure_at_once(self) -> None:
         """Measure now; what is being measured is of no use any more."""
-        if self._worker is not None:
-            self._worker.quit()
         self._soon.stop()
-        self._measure()
+        self._measure(stop=True)
 
-    def _measure(self) -> None:
-        if self._worker is not None:
-            self._asked_again = True
-            return
+    def _measure(self, stop: bool = False) -> None:
         if self.labels_layer is None:
+            self._latest.stop()
             self._take(None)
             return
         try:
             study = self.desk.study()
         except InputError as error:
-            self._on_error(error)
+            self._latest.stop()
+            self._on_error(str(error))
             return
-        self._worker = start(
-            _measured,
-            study,
-            self.labels_layer,
-            self._unreliable,
-            progressed=lambda fraction, text: None,
-            returned=self._on_measured,
-            errored=self._on_error,
-            finished=self._on_finished,
-        )
+        self._latest.ask(_measured, study, self.labels_layer, self._unreliable, stop=stop)
 
-    def _on_measured(self, found: tuple[Labels, RegionMeasures] | None) -> None:
+    def _on_measured(self, found: tuple[Labels, RegionMeasures]) -> None:
         # What was measured in another layer, before this one was chosen, is of no use.
-        if found is not None and found[0] is self.labels_layer:
+        if found[0] is self.labels_layer:
             self._take(found[1].named(names_of(self.labels_layer)))
 
-    def _on_error(self, error: Exception) -> None:
-        if not self._released:
-            self._take(None, plain_words(error))
-
-    def _on_finished(self) -> None:
-        self._worker = None
-        again, self._asked_again = self._asked_again, False
-        if again and not self._released:
-            self._measure()
+    def _on_error(self, error: str) -> None:
+        self._take(None, error)
 
     def _take(self, measures: RegionMeasures | None, error: str = "") -> None:
         self.measures, self._error = measures, error
@@ -256,14 +237,14 @@ class RegionsPanel(QWidget):
         self._say(f"Copied {_counted(len(regions), 'region')}")
 
     def _export(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export the figures", "regions.csv", "CSV (*.csv)")
+        path, _ = QFileDialog.getSaveFileName(self, "Export the figures", _CSV, "CSV (*.csv)")
         if path:
             self.export(Path(path))
 
     def export(self, path: Path) -> None:
         """Write the figures of every region and map as CSV, and say so."""
         try:
-            path.write_text(self.measures.long_table().csv(), encoding="utf-8")
+            _write(self.measures, path)
         except OSError as error:
             self._say(f"{path.name} could not be written: {error.strerror or error}")
             return
@@ -272,18 +253,48 @@ class RegionsPanel(QWidget):
         )
         self._say(f"Written: {path.name}, {regions} in {maps}")
 
+    def documents(self) -> list[Callable[[Path], None]]:
+        """What is kept of the table beside the layers: the CSV, written into the folder that is given."""
+        measures = self.measures
+        return [lambda folder: _write(measures, folder / _CSV)] if measures else []
+
+    def state(self) -> dict[str, Any]:
+        """What is chosen, as plain values."""
+        layer = self.labels_layer
+        return {
+            "layer": "" if layer is None else layer.name,
+            "figures": self.shown_statistics,
+            "unit": self.unit.currentText(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Choose what :meth:`state` said, as far as it is there."""
+        for name, action in self.statistics.items():
+            action.setChecked(name in state["figures"])
+        self.unit.setCurrentText(state["unit"])
+        layer = next((x for x in self.desk.region_layers() if x.name == state["layer"]), None)
+        if layer is not None:
+            self.choice.choose(layer)
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether figures are still to come."""
+        return self._latest.is_busy or self._soon.isActive()
+
     def release(self) -> None:
         """Let go of the desk and of the layer."""
-        self._released = True
         self._soon.stop()
-        if self._worker is not None:
-            self._worker.quit()
+        self._latest.release()
         self.choice.release()
 
 
 def _measured(study: Study, layer: Labels, unreliable: np.ndarray | None) -> tuple[Labels, RegionMeasures]:
     # A copy: the brush may be moving meanwhile.
     return layer, measure_regions(study, np.array(layer.data), unreliable=unreliable)
+
+
+def _write(measures: RegionMeasures, path: Path) -> None:
+    path.write_text(measures.long_table().csv(), encoding="utf-8")
 
 
 def _not_here(names: Sequence[str]) -> str:

@@ -191,4 +191,7 @@ def names_of(layer: Labels) -> dict[int, str]:
 def name_region(layer: Labels, label: int, name: str) -> None:
     """Keep a name that was typed; an empty one gives the label its former name back."""
     known = layer.metadata.setdefault("metaqsm", {})
-    known["names"] = {**known.get("names", {}), label: name}
+    known.setdefault("quantity", REGIONS)  # by its quantity a layer is known again when a reading is opened
+    # From a file they come with text for numbers.
+    earlier = {int(number): text for number, text in known.get("names", {}).items()}
+    known["names"] = {**earlier, label: name}

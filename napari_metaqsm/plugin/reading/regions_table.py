@@ -1,148 +1,24 @@
-"""The table of regions: a row for every region, the figures of every map side by side."""
+"""The table of regions as it is seen and clicked; the names stay while the figures scroll."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, Signal
-from qtpy.QtGui import QColor, QKeySequence
+from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
+from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QShortcut, QTableView
 
-from napari_metaqsm.reading.regions import STATISTICS, Region, RegionMeasures, unit_factor
+from napari_metaqsm.plugin.reading.regions_model import LABEL_COLUMN, NAME_COLUMN, RegionsModel
+from napari_metaqsm.reading.regions import Region, RegionMeasures
 
-# Of a map: the mean beside its spread in one column, then what else is known.
-SPREAD = "spread"
-CHOICES = {
-    SPREAD: ("Mean ± SD", "mean of the voxels counted and their standard deviation, over n − 1"),
-    **{name: words for name, words in STATISTICS.items() if name not in ("mean", "sd")},
-}
-MARK, UNKNOWN = "⚠", "–"
-NAME_COLUMN, LABEL_COLUMN = 0, 1
 _NAME_WIDTH = 150
-_RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-_CENTRED = int(Qt.AlignmentFlag.AlignCenter)
-
-
-class _Column(NamedTuple):
-    """What a column shows of a region, and what it sorts by."""
-
-    title: str
-    help: str
-    text: Callable[[Region], str]
-    key: Callable[[Region], Any]
-
-
-class RegionsModel(QAbstractTableModel):
-    """Regions as rows; sorted in place, so that new figures keep the order that the reader chose.
-
-    Rows without a figure stand last, whichever way the others are sorted.
-    """
-
-    # A region's label and the name that the reader typed.
-    renamed = Signal(int, str)
-
-    def __init__(self, colour_of: Callable[[int], QColor | None]) -> None:
-        super().__init__()
-        self._colour_of = colour_of
-        self._columns: list[_Column] = []
-        self.regions: list[Region] = []
-        self._sorted = (LABEL_COLUMN, Qt.SortOrder.AscendingOrder)
-
-    def show_measures(self, measures: RegionMeasures | None, statistics: Sequence[str], unit: str) -> None:
-        """Show these, and keep cells and selection in place where rows and columns are the same."""
-        columns = _columns(measures, statistics, unit) if measures is not None else []
-        before = [c.title for c in self._columns], [r.label for r in self.regions]
-        regions = self._in_order(list(measures or ()), columns)
-        if before == ([c.title for c in columns], [r.label for r in regions]):
-            self._columns, self.regions = columns, regions
-            self.refresh()
-            return
-        self.beginResetModel()
-        self._columns, self.regions = columns, regions
-        self.endResetModel()
-
-    def refresh(self) -> None:
-        """Paint every cell anew, as when the colours of the labels change."""
-        if self.regions:
-            last = self.index(len(self.regions) - 1, len(self._columns) - 1)
-            self.dataChanged.emit(self.index(0, 0), last)
-
-    def row_of(self, label: int) -> int | None:
-        """Where the region of a label stands."""
-        return next((row for row, region in enumerate(self.regions) if region.label == label), None)
-
-    # ------------------------------------------------------------------------- as Qt asks for it
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """One for every region."""
-        return 0 if parent is not None and parent.isValid() else len(self.regions)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Those of the region, then those of every map."""
-        return 0 if parent is not None and parent.isValid() else len(self._columns)
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Text, colour of the label, and what to know before the figures are believed."""
-        region, column = self.regions[index.row()], self._columns[index.column()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole):
-            return column.text(region)
-        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() != NAME_COLUMN:
-            return _CENTRED if column.title == "" else _RIGHT
-        if role == Qt.ItemDataRole.DecorationRole and index.column() == NAME_COLUMN:
-            return self._colour_of(region.label)
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return "\n".join(region.warnings()) or None
-        return None
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        """The column's title; its meaning on hovering."""
-        if orientation == Qt.Orientation.Horizontal:
-            if role == Qt.ItemDataRole.DisplayRole:
-                return self._columns[section].title
-            if role == Qt.ItemDataRole.ToolTipRole:
-                return self._columns[section].help
-        return None
-
-    def flags(self, index: QModelIndex) -> Qt.ItemFlag:
-        """Names can be typed, figures cannot."""
-        own = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
-        return own | Qt.ItemFlag.ItemIsEditable if index.column() == NAME_COLUMN else own
-
-    def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
-        """Tell of a name that was typed."""
-        region = self.regions[index.row()]
-        if role != Qt.ItemDataRole.EditRole or str(value).strip() == region.name:
-            return False
-        self.renamed.emit(region.label, str(value).strip())
-        return True
-
-    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by what the column means, numbers as numbers."""
-        self._sorted = (column, order)
-        self.layoutAboutToBeChanged.emit()
-        before = self.regions
-        self.regions = self._in_order(before, self._columns)
-        row_of = {region.label: row for row, region in enumerate(self.regions)}
-        for index in self.persistentIndexList():
-            label = before[index.row()].label
-            self.changePersistentIndex(index, self.index(row_of[label], index.column()))
-        self.layoutChanged.emit()
-
-    def _in_order(self, regions: list[Region], columns: list[_Column]) -> list[Region]:
-        column, order = self._sorted
-        if not 0 <= column < len(columns):
-            return regions
-        keyed = [(columns[column].key(region), region) for region in regions]
-        known = [pair for pair in keyed if not _unknown(pair[0])]
-        known.sort(key=lambda pair: pair[0], reverse=order == Qt.SortOrder.DescendingOrder)
-        return [region for _, region in known + [pair for pair in keyed if _unknown(pair[0])]]
+_ROW_PADDING = 8
+_TRIGGERS = QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed
 
 
 class RegionsTable(QTableView):
-    """The table as it is clicked, sorted, edited and copied."""
+    """Rows are clicked to be gone to, sorted by their columns' titles, and named in place."""
 
     # The label of a row that the reader went to, by mouse or key.
     visited = Signal(int)
@@ -151,21 +27,15 @@ class RegionsTable(QTableView):
     def __init__(self, model: RegionsModel) -> None:
         super().__init__()
         self.regions = model
-        self.setModel(model)
-        self.setSortingEnabled(True)
-        self.sortByColumn(LABEL_COLUMN, Qt.SortOrder.AscendingOrder)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        _set_up(self, model)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setWordWrap(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.horizontalHeader().setHighlightSections(False)
         self.setAccessibleName("figures of the regions")
+        self.names = _Names(self)
         copying = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), self)
         copying.setContext(Qt.ShortcutContext.WidgetShortcut)
         copying.activated.connect(self.copying)
-        self.clicked.connect(self._visit)
+        for view in (self, self.names):
+            view.clicked.connect(self._visit)
         self.selectionModel().currentRowChanged.connect(self._on_row)
 
     @property
@@ -199,6 +69,21 @@ class RegionsTable(QTableView):
             if place.isValid():
                 self.selectionModel().select(place, flags.Select | flags.Rows)
 
+    def edit(self, index: QModelIndex, trigger: Any = None, event: Any = None) -> bool | None:
+        """Edit the name of a row, in the column that lies above the others."""
+        if trigger is None:
+            self.names.edit(index)
+            return None
+        if trigger == QAbstractItemView.EditTrigger.EditKeyPressed and index.isValid():
+            self.names.edit(index.siblingAtColumn(NAME_COLUMN))
+            return True
+        return super().edit(index, trigger, event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Keep the names in their place."""
+        super().resizeEvent(event)
+        self.names.place()
+
     def _place_of(self, region: Region | None) -> QModelIndex:
         row = None if region is None else self.regions.row_of(region.label)
         return QModelIndex() if row is None else self.regions.index(row, NAME_COLUMN)
@@ -212,76 +97,69 @@ class RegionsTable(QTableView):
         self.visited.emit(self.regions.regions[index.row()].label)
 
 
-def _columns(measures: RegionMeasures, statistics: Sequence[str], unit: str) -> list[_Column]:
-    columns = [
-        _Column("Region", "Double-click a name to change it", lambda r: r.name, lambda r: r.name.lower()),
-        _Column("Label", "Number of the label in its layer", lambda r: str(r.label), lambda r: r.label),
-        _Column(
-            "",
-            "Regions whose figures are to be read with care; hover over the mark for why",
-            lambda r: MARK if r.warnings() else "",
-            lambda r: len(r.warnings()),
-        ),
-        _Column(
-            "Voxels",
-            "Voxels of the whole region, whether they lie in a map's mask or not",
-            lambda r: str(r.voxels),
-            lambda r: r.voxels,
-        ),
-        _Column(
-            "Volume\nmm³",
-            "Of the whole region, by the layer's voxel size",
-            lambda r: _figure(r.volume_mm3, 1),
-            lambda r: r.volume_mm3,
-        ),
-    ]
-    if any(region.unreliable_percent is not None for region in measures):
-        columns.append(
-            _Column(
-                "Unreliable\n%",
-                "Share of the voxels counted where the maps are not to be trusted",
-                lambda r: _figure(r.unreliable_percent, 0),
-                lambda r: math.nan if r.unreliable_percent is None else r.unreliable_percent,
-            )
-        )
-    for title in measures.titles:
-        columns += [_map_column(title, statistic, unit) for statistic in CHOICES if statistic in statistics]
-    return columns
+class _Names(QTableView):
+    """The column of names, which lies over that of the table and does not scroll sideways with it."""
+
+    def __init__(self, table: RegionsTable) -> None:
+        super().__init__(table)
+        self._table = table
+        _set_up(self, table.model())
+        self.setSelectionModel(table.selectionModel())
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setFocusProxy(table)
+        self.setStyleSheet("QTableView { border: none }")  # a frame of its own would shift its rows
+        for policy in (self.setHorizontalScrollBarPolicy, self.setVerticalScrollBarPolicy):
+            policy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        table.viewport().stackUnder(self)
+        table.model().modelReset.connect(self._hide_figures)
+        mine, theirs = self.verticalScrollBar(), table.verticalScrollBar()
+        mine.valueChanged.connect(theirs.setValue)
+        theirs.valueChanged.connect(mine.setValue)
+        own, header = self.horizontalHeader(), table.horizontalHeader()
+        header.sectionResized.connect(self._on_width)
+        header.geometriesChanged.connect(self.place)
+        own.sectionResized.connect(self._on_own_width)
+        # One table, one column that it is sorted by.
+        header.sortIndicatorChanged.connect(own.setSortIndicator)
+        own.sortIndicatorChanged.connect(header.setSortIndicator)
+        self._hide_figures()
+
+    def place(self) -> None:
+        """Lie over the column of the table."""
+        table, figures = self._table, self._table.viewport().geometry()
+        header = table.horizontalHeader().geometry()
+        self.horizontalHeader().setFixedHeight(header.height())
+        width, height = table.columnWidth(NAME_COLUMN), header.height() + figures.height()
+        self.setGeometry(figures.x(), header.y(), width, height)
+        self.setVisible(table.model().columnCount() > 0)
+
+    def _hide_figures(self) -> None:
+        for column in range(self.model().columnCount()):
+            self.setColumnHidden(column, column != NAME_COLUMN)
+        self.place()
+
+    def _on_width(self, column: int, before: int, width: int) -> None:
+        if column == NAME_COLUMN:
+            self.setColumnWidth(NAME_COLUMN, width)
+            self.place()
+
+    def _on_own_width(self, column: int, before: int, width: int) -> None:
+        if column == NAME_COLUMN and width:
+            self._table.setColumnWidth(NAME_COLUMN, width)
 
 
-def _map_column(title: str, statistic: str, unit: str) -> _Column:
-    factor, digits = unit_factor(unit)
-    words, meaning = CHOICES[statistic]
-    about = f"{title}: {meaning}"
-    if statistic == "voxels":
-        return _Column(
-            f"{title}\n{words}",
-            about,
-            lambda r: str(r.maps[title].voxels),
-            lambda r: r.maps[title].voxels,
-        )
-    if statistic == SPREAD:
-
-        def text(region: Region) -> str:
-            measure = region.maps[title]
-            mean, sd = _figure(measure.mean * factor, digits), _figure(measure.sd * factor, digits)
-            return mean if sd == UNKNOWN else f"{mean} ± {sd}"
-
-        return _Column(f"{title}\n{words} {unit}", about, text, lambda r: r.maps[title].mean)
-    return _Column(
-        f"{title}\n{words} {unit}",
-        about,
-        lambda r: _figure(getattr(r.maps[title], statistic) * factor, digits),
-        lambda r: getattr(r.maps[title], statistic),
-    )
-
-
-def _figure(value: float | None, digits: int) -> str:
-    """A number with a true minus sign; a dash where it is not known."""
-    if value is None or math.isnan(value):
-        return UNKNOWN
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def _unknown(key: Any) -> bool:
-    return isinstance(key, float) and math.isnan(key)
+def _set_up(view: QTableView, model: RegionsModel) -> None:
+    """What both parts of the table have alike: without it their rows would not stand on one line."""
+    view.setModel(model)
+    view.setSortingEnabled(True)
+    view.sortByColumn(LABEL_COLUMN, Qt.SortOrder.AscendingOrder)
+    view.setEditTriggers(_TRIGGERS)
+    view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+    view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    view.setWordWrap(False)
+    rows = view.verticalHeader()
+    rows.hide()
+    rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+    rows.setDefaultSectionSize(view.fontMetrics().height() + _ROW_PADDING)
+    view.horizontalHeader().setHighlightSections(False)

@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import json
 import math
 import weakref
 
@@ -15,8 +16,9 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 from napari_metaqsm.plugin.layers import geometry_of
 from napari_metaqsm.plugin.reading.desk import Desk, same_grid
 from napari_metaqsm.plugin.reading.regions import QUIET_MS, RegionsPanel
-from napari_metaqsm.plugin.reading.regions_choice import names_of
-from napari_metaqsm.plugin.reading.regions_table import MARK, UNKNOWN
+from napari_metaqsm.plugin.reading.regions_choice import name_region, names_of
+from napari_metaqsm.plugin.reading.regions_model import MARK, UNKNOWN
+from napari_metaqsm.plugin.reading.session import gather, read_session
 
 SHAPE = (8, 20, 24)
 PLACE = {"scale": (3.0, 1.0, 0.5), "units": ("mm",) * 3}
@@ -59,12 +61,13 @@ def desk(viewer, qapp):
 @pytest.fixture
 def panel(desk, qtbot):
     panel = RegionsPanel(desk)
-    qtbot.addWidget(panel)
     panel.resize(1100, 260)
     panel.show()
     yield panel
     panel.release()
-    qtbot.waitUntil(lambda: panel._worker is None)
+    qtbot.waitUntil(lambda: not panel.is_measuring)
+    panel.close()
+    panel.deleteLater()
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def layer(viewer, panel, qtbot):
 
 
 def settle(panel, qtbot):
-    qtbot.waitUntil(lambda: panel._worker is None and not panel._soon.isActive())
+    qtbot.waitUntil(lambda: not panel.is_measuring)
 
 
 def cell(panel, label, title):
@@ -179,6 +182,13 @@ def test_it_follows_undo_also_after_scrolling(panel, layer, viewer, qtbot):
     viewer.dims.set_point(0, 9)
     layer.undo()
     qtbot.waitUntil(lambda: 1 not in labels_shown(panel))
+
+
+def test_a_hidden_layer_that_gets_other_regions_is_measured(panel, layer, qtbot):
+    layer.visible = False
+    settle(panel, qtbot)
+    layer.data = np.where(drawing() == 2, 4, 0)
+    qtbot.waitUntil(lambda: labels_shown(panel) == [4])
 
 
 def test_scrolling_measures_nothing(panel, layer, viewer, qtbot):
@@ -305,7 +315,7 @@ def type_name(panel, qtbot, label, name):
     place = panel.model.index(panel.model.row_of(label), 0)
     panel.table.setCurrentIndex(place)
     panel.table.edit(place)
-    editor = panel.table.findChild(QLineEdit)
+    editor = panel.table.names.findChild(QLineEdit)
     editor.selectAll()
     qtbot.keyClicks(editor, name) if name else editor.clear()
     qtbot.keyClick(editor, Qt.Key.Key_Return)
@@ -369,6 +379,32 @@ def test_the_csv_has_a_row_for_every_region_and_map(panel, layer, tmp_path, monk
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (str(tmp_path / "no" / "x.csv"), ""))
     panel.export_button.click()
     assert panel.status.text() == "x.csv could not be written: No such file or directory"
+
+
+def test_the_names_stay_while_the_figures_scroll_and_share_their_rows(panel, layer, viewer, qtbot):
+    for action in panel.statistics.values():
+        action.setChecked(True)
+    bar = panel.table.horizontalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    names = panel.table.names
+
+    def place():
+        rectangle = names.visualRect(panel.model.index(1, 0))
+        return names.viewport().mapTo(panel, rectangle.topLeft()), rectangle.height()
+
+    before = place()
+    row = panel.table.visualRect(panel.model.index(1, 3))
+    beside = panel.table.viewport().mapTo(panel, row.topLeft())
+    assert (beside.y(), row.height()) == (before[0].y(), before[1])
+    bar.setValue(bar.maximum())
+    assert place() == before
+    # A click on a name goes there as well, and F2 edits it from any column.
+    where = names.visualRect(panel.model.index(3, 0)).center()
+    qtbot.mouseClick(names.viewport(), Qt.MouseButton.LeftButton, pos=where)
+    assert layer.selected_label == 30
+    click(panel, qtbot, 5)
+    qtbot.keyClick(panel.table, Qt.Key.Key_F2)
+    assert names.findChild(QLineEdit).text() == "region 5"
 
 
 # ------------------------------------------------------------------------------- which regions
@@ -435,7 +471,7 @@ def test_nothing_is_left_after_fifty_rounds(viewer, desk, qtbot):
         panel = RegionsPanel(desk)
         assert panel.labels_layer is layer
         panel.release()
-        qtbot.waitUntil(lambda panel=panel: panel._worker is None)
+        qtbot.waitUntil(lambda panel=panel: not panel.is_measuring)
         left.append(weakref.ref(panel))
         panel.deleteLater()
         del panel
@@ -452,13 +488,53 @@ def test_nothing_is_left_after_fifty_rounds(viewer, desk, qtbot):
 def test_a_panel_released_while_it_measures_shows_nothing_more(desk, viewer, qtbot):
     viewer.add_labels(drawing(), name="drawn", **PLACE)
     panel = RegionsPanel(desk)
-    qtbot.addWidget(panel)
     told = []
     panel.measured.connect(lambda: told.append(1))
     panel.release()
-    qtbot.waitUntil(lambda: panel._worker is None)
+    qtbot.waitUntil(lambda: not panel.is_measuring)
     assert not told
     assert panel.measures is None
+    panel.deleteLater()
+
+
+def test_the_choices_come_back(panel, layer, viewer, qtbot):
+    other = viewer.add_labels(drawing(), name="other", **PLACE)
+    qtbot.waitUntil(lambda: panel.labels_layer is other)
+    panel.choice.choose(layer)
+    panel.unit.setCurrentText("ppb")
+    panel.statistics["p95"].setChecked(True)
+    panel.statistics["median"].setChecked(False)
+    kept = json.loads(json.dumps(panel.state()))
+    again = RegionsPanel(panel.desk)
+    again.restore(kept)
+    assert again.labels_layer is layer
+    assert again.state() == panel.state()
+    qtbot.waitUntil(lambda: titles(again) == titles(panel))
+    again.restore({**kept, "layer": "gone by now"})
+    assert again.labels_layer is layer
+    again.release()
+    qtbot.waitUntil(lambda: not again.is_measuring)
+    again.deleteLater()
+
+
+def test_the_table_is_kept_beside_the_layers(panel, layer, tmp_path):
+    (document,) = panel.documents()
+    document(tmp_path)
+    assert (tmp_path / "regions.csv").read_text(encoding="utf-8") == panel.measures.long_table().csv()
+    panel.choice.choose(None)
+    assert panel.documents() == []
+
+
+def test_names_and_regions_come_back_with_a_saved_reading(panel, layer, desk, viewer, qtbot, tmp_path):
+    with qtbot.waitSignal(panel.measured):
+        type_name(panel, qtbot, 5, "red nucleus")
+    gather(viewer, viewer.layers, {}, documents=panel.documents()).write(tmp_path / "reading")
+    opened = ViewerModel()
+    read_session(tmp_path / "reading").show(opened)
+    assert names_of(opened.layers["drawn"]) == {5: "red nucleus"}
+    np.testing.assert_array_equal(opened.layers["drawn"].data, layer.data)
+    name_region(opened.layers["drawn"], 5, "")  # typed anew over what was text in the file
+    assert names_of(opened.layers["drawn"]) == {}
 
 
 @pytest.mark.window
@@ -477,8 +553,11 @@ def test_it_fits_a_low_dock_of_a_real_window(make_napari_viewer_proxy, qtbot):
     qtbot.waitUntil(lambda: labels_shown(panel) == [1])
     assert panel.measures.region(1).voxels == (panel.labels_layer.data == 1).sum()
     assert not math.isnan(panel.measures.region(1).maps["TKD"].mean)
-    for theme in ("light", "dark"):
-        viewer.theme = theme
-        assert panel.grab().toImage().width() > 0
+    # In the window's own style the names stand on the lines of their figures.
+    table, index = panel.table, panel.model.index(0, 3)
+    name = table.names.viewport().mapTo(table, table.names.visualRect(index.siblingAtColumn(0)).topLeft())
+    figure = table.viewport().mapTo(table, table.visualRect(index).topLeft())
+    assert name.y() == figure.y()
+    assert name.x() == table.viewport().x()
     panel.release()
     desk.release()
