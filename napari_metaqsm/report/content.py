@@ -19,6 +19,7 @@ from napari_metaqsm.report.methods_text import Methods, cited, methods_of, zero_
 from napari_metaqsm.report.pictures import Picture, map_pictures, region_plot
 from napari_metaqsm.report.steps import (
     Run,
+    number_in,
     parameter_text,
     reference_of,
     runs_of,
@@ -244,7 +245,7 @@ def _steps(study: Study, methods: Methods) -> Block:
         # A step before the inversion serves every map unless some were made otherwise.
         if several and run.stage != "inversion" and len(run.maps) < len(study.maps):
             name += f", for {', '.join(run.maps)}"
-        rows.append((run.stage, name, parameters or "none", "; ".join(_remarks(run)) or "–"))
+        rows.append((run.stage.capitalize(), name, parameters or "none", "; ".join(_remarks(run)) or "–"))
     return Rows(("Step", "Method", "Parameters", "Found, or assumed"), tuple(rows))
 
 
@@ -260,9 +261,8 @@ def _numbers(run: Run, methods: Methods) -> str:
 
 def _remarks(run: Run) -> list[str]:
     told = [f"{name.replace('_', ' ')}: {text}" for name, text in run.stand_ins.items()]
-    lost, depth = run.erosion.get("percent_of_mask"), run.erosion.get("depth_mm")
-    if isinstance(lost, (int, float)) and isinstance(depth, (int, float)):
-        told.append(f"{100 - lost:.1f} % of the mask kept, {depth:.1f} mm lost at the rim")
+    if run.kept_percent is not None and run.lost_mm is not None:
+        told.append(f"{run.kept_percent:.1f} % of the mask kept, {run.lost_mm:.1f} mm lost at the rim")
     told += run.found
     if run.seconds is not None:
         told.append(f"{run.seconds:.3g} s on {run.device or 'a device not recorded'}")
@@ -276,11 +276,11 @@ def _zeros(study: Study) -> Block:
         about = reference_of(study, title)
         values = np.asarray(study.maps[title][study.inside(title)], np.float64)
         brain = f"{_signed(values.mean())} ± {values.std():.4f}" if values.size else NOT_KNOWN
-        sd, voxels = about.get("sd_ppm"), about.get("voxels")
-        measured = isinstance(sd, (int, float)) and isinstance(voxels, int) and voxels > 0
+        sd, voxels = number_in(about, "sd_ppm"), number_in(about, "voxels")
+        measured = sd is not None and voxels is not None and voxels > 0
         # The region's mean is zero now, so the brain's mean is what lies between the two.
         region = f"{_signed(-values.mean())} ± {sd:.4f}" if measured and values.size else "–"
-        rows.append((title, zero_text(about), brain, region, str(voxels) if measured else "–"))
+        rows.append((title, zero_text(about), brain, region, f"{voxels:.0f}" if measured else "–"))
     columns = ("Map", "Zero", "Map, mean ± SD ppm", "Reference region, mean ± SD ppm", "Voxels of the region")
     note = "The reference region is given relative to the whole of the map, so that others can refer to that."
     return Rows(columns, tuple(rows), note, figures=(2, 3, 4))
@@ -310,6 +310,11 @@ def rows_of(table: Table) -> Rows:
         tuple(cell.replace("-", "−") if n in numbers else cell for n, cell in enumerate(row)) for row in rows
     )
     return Rows(tuple(columns), printed, table.note, numbers)
+
+
+def printable(text: str) -> str:
+    """``text`` without what no font draws and no page may hold: control characters, halves of characters."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _sentence(text: str) -> str:

@@ -153,8 +153,8 @@ def files_of(report: Report, formats: Collection[str] = FORMATS) -> dict[str, by
         files["report.html"] = html(report).encode("utf-8")
     if "pdf" in formats:
         files["report.pdf"] = pdf(report)
-    files["methods.txt"] = report.methods.text.encode("utf-8")
-    files["references.bib"] = report.methods.bibtex.encode("utf-8")
+    files["methods.txt"] = report.methods.text.encode("utf-8", "replace")
+    files["references.bib"] = report.methods.bibtex.encode("utf-8", "replace")
     return files
 
 

@@ -53,11 +53,11 @@ _ALSO: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("csf_weight", lambda v: isinstance(v, (int, float)) and v > 0, "10.1002/mrm.26946"),
 )
 _SENTENCES = {
-    "field": "The total field was estimated by {}.",
-    "mask": "The mask was made by {}.",
-    "background": "The background field was removed by {}.",
-    "inversion": "Susceptibility was computed from the local field by {}.",
-    "orientations": "Susceptibility was computed from the local fields of several head orientations by {}.",
+    "field": "The total field was estimated by",
+    "mask": "The mask was made by",
+    "background": "The background field was removed by",
+    "inversion": "Susceptibility was computed from the local field by",
+    "orientations": "Susceptibility was computed from the local fields of several head orientations by",
 }
 # Inputs that a chain may begin with, and the stage that makes them otherwise.
 _GIVEN = (
@@ -113,7 +113,8 @@ def methods_of(study: Study, scanner: Mapping[str, Any] | None = None) -> Method
         of = [run for run in runs if run.stage == stage]
         several = stage != "inversion" and len(of) > 1
         told = [_spoken_run(run, works, for_maps=several) for run in of]
-        sentences.append(_SENTENCES.get(stage, f"The step {stage!r} was run by {{}}.").format(_and(told)))
+        start = _SENTENCES.get(stage, f"The step {stage!r} was run by")
+        sentences.append(f"{start} {_and(told)}.")
         sentences += [text for run in of if (text := _erosion_sentence(run))]
     known = {title for run in runs for title in run.maps}
     unknown = [title for title in study.maps if title not in known]
@@ -184,10 +185,9 @@ def _given_sentence(study: Study, runs: list[Run]) -> str:
 
 
 def _erosion_sentence(run: Run) -> str:
-    lost, depth = run.erosion.get("percent_of_mask"), run.erosion.get("depth_mm")
-    if not isinstance(lost, (int, float)) or not isinstance(depth, (int, float)):
+    if run.kept_percent is None or run.lost_mm is None:
         return ""
-    return f"It left {100 - lost:.1f} % of the mask, {depth:.1f} mm less at its rim."
+    return f"It left {run.kept_percent:.1f} % of the mask, {run.lost_mm:.1f} mm less at its rim."
 
 
 def _zero_sentences(study: Study) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from functools import singledispatch
-from html import escape
+from html import escape as escape_markup
 
-from napari_metaqsm.report.content import Facts, Items, Report, Rows, Section, Text
+from napari_metaqsm.report.content import Facts, Items, Report, Rows, Section, Text, printable
 from napari_metaqsm.report.pictures import Picture
 
 _STYLE = """
@@ -129,6 +129,11 @@ def _(block: Picture) -> str:
         f'<figure><img src="data:image/png;base64,{data}" width="{wide}" height="{tall}" alt="{caption}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+def escape(text: str) -> str:
+    """``text`` as a page may hold it."""
+    return escape_markup(printable(text))
 
 
 def _missing(yes: bool) -> str:

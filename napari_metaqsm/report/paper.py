@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from functools import cache, partial, singledispatch
 from typing import Any
-from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import HexColor, black
 from reportlab.lib.enums import TA_RIGHT
@@ -29,8 +28,8 @@ from reportlab.platypus import (
 )
 
 from napari_metaqsm.evaluation.picture import font_file
-from napari_metaqsm.report.content import Facts, Items, Report, Rows, Section, Text
-from napari_metaqsm.report.page import ESSENTIAL_NOTE
+from napari_metaqsm.report.content import Facts, Items, Report, Rows, Section, Text, printable
+from napari_metaqsm.report.page import ESSENTIAL_NOTE, escape
 from napari_metaqsm.report.pictures import Picture
 
 _MARGIN = 14 * mm
@@ -52,7 +51,7 @@ def pdf(report: Report) -> bytes:
     document = BaseDocTemplate(
         file,
         pagesize=A4,
-        title=report.title,
+        title=printable(report.title),
         author="",
         creator="napari-metaqsm",
         initialFontName=_REGULAR,
@@ -142,7 +141,7 @@ def _(block: Items) -> list[Flowable]:
     ]
     longest = max(pdfmetrics.stringWidth(sign, _BOLD, 7.5) for sign, _ in block.items)
     wide = max(longest + 2.5 * mm, _SIGN_WIDTH)
-    table = Table(rows, colWidths=[wide, _WIDTH - wide])
+    table = Table(rows, colWidths=[wide, _WIDTH - wide], splitInRow=1)
     table.setStyle(_bare(0.4 * mm))
     return [table, Spacer(0, 1 * mm)]
 
@@ -182,7 +181,7 @@ def _(block: Rows) -> list[Flowable]:
 
     rows = [[cell(n, text, True) for n, text in enumerate(block.columns)]]
     rows += [[cell(n, text) for n, text in enumerate(row)] for row in block.rows]
-    table = Table(rows, colWidths=_widths(block), repeatRows=1)
+    table = Table(rows, colWidths=_widths(block), repeatRows=1, splitInRow=1)
     lines = [("LINEBELOW", (0, 0), (-1, 0), 0.7, black), ("LINEBELOW", (0, 1), (-1, -1), 0.4, _RULE)]
     table.setStyle([*_bare(0.7 * mm), *lines])
     parts: list[Flowable] = [table, Spacer(0, 1 * mm)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.evaluation.picture import central_voxel, comparison_picture
@@ -85,9 +86,7 @@ def _map_pictures(
                 tallest_pixels=_PIXELS,
                 key=True,
             )
-            file = io.BytesIO()
-            picture.save(file, "PNG", optimize=True)
-            yield Picture(file.getvalue(), _caption(study.geometry, voxel, window_ppm), picture.size)
+            yield Picture(_png(picture), _caption(study.geometry, voxel, window_ppm), picture.size)
 
 
 def _magnitude(study: Study) -> Mapping[str, np.ndarray]:
@@ -125,5 +124,11 @@ def region_plot(measures: RegionMeasures) -> Picture | None:
     draw_regions(figure, measures, Look(titles=measures.titles, points=7.5))
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    size = tuple(round(inches * _PLOT_DPI) for inches in _PLOT_INCHES)
-    return Picture(file.getvalue(), "Susceptibility in every region and map.", size)
+    plot = Image.open(file).convert("RGB")  # paper is not transparent
+    return Picture(_png(plot), "Susceptibility in every region and map.", plot.size)
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

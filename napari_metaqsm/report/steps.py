@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class Run:
     parameters : every parameter by its name, as the method took it
     found : what the step found or decided, in words
     stand_ins : what was used in place of an input that was not there
-    erosion : what became of the mask, or empty
+    kept_percent, lost_mm : what became of the mask, and how much its rim lost; None where it was left
     maps : titles of the maps that this step had a part in
     """
 
@@ -41,7 +42,8 @@ class Run:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     found: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
-    erosion: Mapping[str, Any] = field(default_factory=dict)
+    kept_percent: float | None = None
+    lost_mm: float | None = None
     device: str = ""
     seconds: float | None = None
     warnings: tuple[str, ...] = ()
@@ -146,7 +148,8 @@ def number_text(value: Any) -> str:
 # ------------------------------------------------------------------------------------ records
 def _run(step: Mapping[str, Any], maps: tuple[str, ...]) -> Run:
     method = str(step.get("method") or "")
-    seconds = step.get("seconds")
+    erosion = _mapping(step.get("erosion"))
+    lost = number_in(erosion, "percent_of_mask")
     return Run(
         stage=str(step.get("stage") or ""),
         method=method,
@@ -155,9 +158,10 @@ def _run(step: Mapping[str, Any], maps: tuple[str, ...]) -> Run:
         parameters=_mapping(step.get("parameters")),
         found=tuple(_found(step)),
         stand_ins={str(name): str(text) for name, text in _mapping(step.get("stand_ins")).items()},
-        erosion=_mapping(step.get("erosion")),
+        kept_percent=None if lost is None else 100 - lost,
+        lost_mm=number_in(erosion, "depth_mm"),
         device=str(step.get("device") or ""),
-        seconds=seconds if isinstance(seconds, (int, float)) else None,
+        seconds=number_in(step, "seconds"),
         warnings=tuple(_texts(step.get("warnings"))),
         maps=maps,
     )
@@ -191,6 +195,17 @@ def _short(name: Any, value: Any) -> Any:
 
 def _spoken(name: Any) -> str:
     return str(name).replace("_", " ")
+
+
+def number_in(record: Mapping[str, Any], name: str) -> float | None:
+    """The number of that name in a record; None where there is none, or none that is finite."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPlainTextEdit,
     QPushButton,
+    QTextEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -70,10 +70,11 @@ class ReportPanel(QWidget):
             "Printed as typed. A report names no patient and no file by itself; maps and regions are called "
             "as their layers are, so rename a layer that holds a name."
         )
-        self.comment = QPlainTextEdit()
+        self.comment = QTextEdit()
         self.comment.setPlaceholderText("Printed as typed, below the title")
+        self.comment.setAcceptRichText(False)
         self.comment.setTabChangesFocus(True)
-        self.comment.setFixedHeight(_COMMENT_LINES * self.fontMetrics().lineSpacing() + 12)
+        self.comment.setFixedHeight(_COMMENT_LINES * self.fontMetrics().lineSpacing() + 16)
         self.slices = QComboBox()
         for name, words in _SLICES.items():
             self.slices.addItem(words, name)
