@@ -90,6 +90,16 @@ def test_each_map_is_scored_in_the_voxels_it_has_in_common_with_the_reference():
     assert titles == ["Map", *(c.title for c in AGREEMENT.values()), "Slope", "Voxels"]
 
 
+def test_voxels_that_are_not_finite_spoil_no_figure():
+    broken, spoilt = SHRUNK.copy(), TRUTH.copy()
+    broken[11, 9, 8], spoilt[11, 9, 9] = np.nan, np.inf
+    mask = NARROW.copy()
+    mask[11, 9, 8:10] = False
+    (row,) = against(Study(STUDY.geometry, {"broken": broken}), spoilt).rows
+    assert row[1:-2] == pytest.approx(tuple(agreement(SHRUNK * mask, TRUTH * mask, mask).values()))
+    assert row[-1] == mask.sum()
+
+
 def test_a_reference_that_is_no_map_of_the_study_is_compared_with_all():
     table = against(STUDY, TRUTH, "known truth")
     assert [row[0] for row in table.rows] == ["shrunk", "truth", "noisy"]
@@ -131,14 +141,23 @@ def test_a_cloud_is_counted_as_numpy_counts_it():
 
 def test_one_wild_voxel_does_not_shrink_the_cloud():
     x = np.append(RNG.uniform(-0.1, 0.1, 9999), 50.0)
-    found = density(x, x, square=True)
+    found = density(x, x)
     assert found.x_edges[-1] < 0.12
     assert found.beyond == pytest.approx(1e-4)
-    np.testing.assert_array_equal(found.x_edges, found.y_edges)
+
+
+def test_both_axes_have_one_range_only_where_asked():
+    x = RNG.uniform(-0.1, 0.1, 9999)
+    square, free = density(x, 2 * x, square=True), density(x, 2 * x)
+    np.testing.assert_array_equal(square.x_edges, square.y_edges)
+    np.testing.assert_array_equal(square.y_edges, free.y_edges)
+    assert free.x_edges[-1] < 0.6 * free.y_edges[-1]
 
 
 def test_a_pair_has_the_first_map_upwards_and_its_difference_over_the_mean():
+    assert pair(STUDY, "truth", "shrunk").difference.voxels == NARROW.sum()
     found = pair(STUDY, "shrunk", "truth")
+    assert found.difference.voxels == NARROW.sum()
     a, b = SHRUNK[NARROW].astype(float), TRUTH[NARROW].astype(float)
     assert found.difference == pytest.approx(difference(SHRUNK, TRUTH, NARROW))
     for cloud, x, y in ((found.scatter, b, a), (found.bland_altman, (a + b) / 2, a - b)):

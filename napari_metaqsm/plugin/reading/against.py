@@ -135,8 +135,9 @@ class AgainstPanel(QWidget):
 
     def restore(self, state: Mapping[str, str]) -> None:
         """Choose what :meth:`state` said, as far as it is there."""
+        self._on_desk()  # which may not have told yet of the maps that were opened with the state
         self.choose(
-            next((x for x in self._references if x is not None and x.name == state["reference"]), None)
+            next((x for x in self._references if x is not None and x.name == state.get("reference")), None)
         )
 
     @property

@@ -171,6 +171,7 @@ class PlotsPanel(QWidget):
 
     def restore(self, state: Mapping[str, str]) -> None:
         """Choose what :meth:`state` said, as far as it is there."""
+        self._on_desk()  # which may not have told yet of the maps that were opened with the state
         for combo, name in ((self.a, "a"), (self.b, "b"), (self.by, "by")):
             combo.setCurrentIndex(max(combo.findText(state.get(name, "")), 0))
         self.kind.setCurrentIndex(max(self.kind.findData(state.get("kind")), 0))

@@ -61,7 +61,7 @@ def panel(desk, qtbot):
     panel.resize(1100, 260)
     panel.show()
     yield panel
-    qtbot.waitUntil(lambda: not panel._latest.is_busy)
+    qtbot.waitUntil(lambda: not panel._latest.is_busy, timeout=30_000)
     panel.release()
     panel.close()
     panel.deleteLater()
@@ -69,8 +69,9 @@ def panel(desk, qtbot):
 
 def settle(qtbot, panel):
     """Until what was asked for last is drawn."""
+    timers = (panel._soon, panel.desk._told)
     qtbot.waitUntil(
-        lambda: not (panel._soon.isActive() or panel._latest.is_busy or panel.desk._told.isActive())
+        lambda: not (panel._latest.is_busy or any(timer.isActive() for timer in timers)), timeout=30_000
     )
 
 
@@ -204,7 +205,7 @@ def test_nothing_is_computed_for_a_plot_that_nobody_sees(viewer, desk, qtbot, mo
     assert computed == []
     panel.show()
     qtbot.waitUntil(lambda: len(computed) == 1)
-    qtbot.waitUntil(lambda: not panel._latest.is_busy)
+    qtbot.waitUntil(lambda: not panel._latest.is_busy, timeout=30_000)
     panel.release()
 
 
@@ -317,6 +318,9 @@ def test_its_choices_are_kept_and_taken_again(viewer, panel, desk, qtbot):
     qtbot.addWidget(other)
     other.restore(state)
     assert other.state() == state == {"kind": PAIR, "a": "χ two", "b": "χ one", "by": "Voxels"}
+    add_map(viewer, "χ three")  # and the desk has not told of it yet
+    other.restore({**state, "a": "χ three"})
+    assert other.state()["a"] == "χ three"
     other.restore({"kind": "unheard of"})
     assert other.state()["kind"] == REGIONS
     other.release()
