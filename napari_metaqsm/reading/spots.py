@@ -260,8 +260,8 @@ def sentence(spot: Spot) -> str:
     if values is None:
         return f"Whether this is paramagnetic or diamagnetic cannot be told{because}."
     size = (
-        f"{spot.volume_mm3:.0f} mm³, in {spot.lead} with a mean of {_ppm(values.mean)} and a peak of "
-        f"{_ppm(values.peak)} ppm, {_ppm(values.around_mean)} ± {values.around_sd:.3f} ppm around it"
+        f"{spot.volume_mm3:.0f} mm³, mean {_ppm(values.mean)} and peak {_ppm(values.peak)} ppm in "
+        f"{spot.lead}, against {_ppm(values.around_mean)} ± {values.around_sd:.3f} ppm around it"
     )
     if spot.confidence == UNTOLD:
         return f"Whether this is paramagnetic or diamagnetic cannot be told{because}: {size}."

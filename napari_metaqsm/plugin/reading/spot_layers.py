@@ -18,7 +18,7 @@ QUANTITY = "spots"
 REGIONS, NUMBERS = "spots", "spot numbers"
 # Told apart by the colour-blind, and on black, gray and white.
 COLOURS = {1: (0.90, 0.38, 0.0, 1.0), -1: (0.34, 0.71, 0.91, 1.0), 0: (0.94, 0.89, 0.26, 1.0)}
-_RING_MM = 9.0
+_RING_MM = 14.0
 
 
 class SpotLayers:
@@ -35,6 +35,7 @@ class SpotLayers:
         self._hidden = False
         for event in self._events():
             event.connect(self._on_layers)
+        self._on_layers()
 
     def made(self, layer: Layer) -> bool:
         """Whether a layer is one of the two."""
@@ -79,7 +80,7 @@ class SpotLayers:
                 viewer.layers.remove(self._regions)
             values = np.zeros(like.data.shape, np.uint8)
             _, settings, _ = result_layer(values, like, QUANTITY, REGIONS, labels=True, unit="")
-            self._regions = Labels(values, **{**settings, "opacity": 0.9})
+            self._regions = Labels(values, **{**settings, "opacity": 0.5, "visible": not self._hidden})
             self._regions.contour = 1
             self._drawn = []
             viewer.add_layer(self._regions)
@@ -102,9 +103,11 @@ class SpotLayers:
             self._numbers = Points(
                 ndim=3,
                 name=NUMBERS,
+                visible=not self._hidden,
                 size=_RING_MM,
-                symbol="ring",
-                border_width=0.06,
+                symbol="disc",
+                face_color=[0, 0, 0, 0],
+                border_width=0.08,
                 units=tuple(str(u) for u in like.units),
                 axis_labels=like.axis_labels,
                 metadata={"metaqsm": {"quantity": QUANTITY}},
@@ -114,19 +117,18 @@ class SpotLayers:
         layer.selected_data = set()
         layer.data = places
         layer.features = {"number": np.arange(1, len(spots) + 1)}
-        layer.face_color = layer.border_color = colours
+        layer.face_color = np.zeros((len(spots), 4))
+        layer.border_color = colours
         layer.size = _RING_MM
-        layer.symbol = "ring"
-        layer.text = {"string": "{number}", "color": colours, "size": 12, "anchor": "upper_left"}
+        # To the right of the ring.
+        away = (0, 0, 0.75 * _RING_MM)
+        layer.text = {"string": "{number}", "color": colours, "size": 12, "translation": away}
 
     def _on_layers(self, event: Any = None) -> None:
         compared = any(metadata_of(x).get("quantity") == VIEW for x in self._desk.viewer.layers)
-        mine = [x for x in (self._regions, self._numbers) if x is not None and x in self._desk.viewer.layers]
-        for layer in mine:
-            if compared:
-                layer.visible = False
-            elif self._hidden:
-                layer.visible = True
+        for layer in (self._regions, self._numbers):
+            if layer is not None and layer in self._desk.viewer.layers and compared != self._hidden:
+                layer.visible = not compared
         self._hidden = compared
 
 

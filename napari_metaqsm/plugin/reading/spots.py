@@ -28,7 +28,7 @@ from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.reading.mouse import on_click
 from napari_metaqsm.plugin.reading.spot_layers import SpotLayers
-from napari_metaqsm.plugin.reading.spots_table import SpotsTable, details
+from napari_metaqsm.plugin.reading.spots_table import NOTE_COLUMN, SpotsTable, details
 from napari_metaqsm.plugin.section import in_words
 from napari_metaqsm.reading.spots import Spot, probe
 from napari_metaqsm.reading.study import Study
@@ -112,7 +112,7 @@ class SpotsPanel(QWidget):
         split.setChildrenCollapsible(False)
         split.addWidget(self.table)
         split.addWidget(scroll)
-        split.setSizes([640, 460])
+        split.setSizes([660, 440])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
@@ -123,7 +123,7 @@ class SpotsPanel(QWidget):
     @property
     def spots(self) -> list[Spot]:
         """What was probed, in the order of the list."""
-        return [each.spot for each in self._probed if each.spot is not None]
+        return [each.spot for each in self._shown]
 
     @property
     def is_probing(self) -> bool:
@@ -199,7 +199,7 @@ class SpotsPanel(QWidget):
             if each.spot is None:
                 selected = each
             each.spot, each.is_old = result.with_note(each.note), False
-        shown = [each for each in self._probed if each.spot is not None]
+        shown = self._shown
         row = shown.index(selected) if selected in shown else len(shown) - 1
         # What comes back the same is not shown anew: layers that are added call for measuring, too.
         if before != self.spots:
@@ -223,7 +223,6 @@ class SpotsPanel(QWidget):
             self.lead.setCurrentIndex(max(titles.index(now) if now in titles else 0, 0))
         for each in self._probed:
             each.is_old = True
-        self._error = ""
         self.probe_button.setEnabled(bool(titles))
         self._say()
         if titles:
@@ -257,14 +256,19 @@ class SpotsPanel(QWidget):
             self.probe(self.desk.voxel)
 
     # ------------------------------------------------------------------------------- its list
+    @property
+    def _shown(self) -> list[_Probed]:
+        """Row by row; a click that is still being measured has none."""
+        return [each for each in self._probed if each.spot is not None]
+
     def _selected(self) -> _Probed | None:
-        shown = [each for each in self._probed if each.spot is not None]
         row = self.table.currentRow()
-        return shown[row] if 0 <= row < len(shown) else None
+        return self._shown[row] if 0 <= row < len(self._shown) else None
 
     def _remove(self) -> None:
         row, selected = self.table.currentRow(), self._selected()
         if selected is not None:
+            self._error = ""
             self._probed.remove(selected)
             self._show(min(row, len(self.spots) - 1))
             self.changed.emit()
@@ -286,10 +290,10 @@ class SpotsPanel(QWidget):
             self.desk.go_to(self.spots[row].peak)
 
     def _on_edited(self, row: int, column: int) -> None:
-        selected = self._selected()
-        if selected is not None and column == self.table.columnCount() - 1:
-            selected.note = self.table.item(row, column).text()
-            selected.spot = selected.spot.with_note(selected.note)
+        if column == NOTE_COLUMN:
+            edited = self._shown[row]
+            edited.note = self.table.item(row, column).text()
+            edited.spot = edited.spot.with_note(edited.note)
             self.changed.emit()
 
     def _show_details(self) -> None:
@@ -298,13 +302,14 @@ class SpotsPanel(QWidget):
         self.remove_button.setEnabled(selected is not None)
 
     def _say(self) -> None:
-        text = self._error
-        if not text and not self.desk.maps:
+        if not self.desk.maps:
             text = "no map is chosen; make or open a susceptibility map first"
-        if not text and self.probe_button.isChecked():
+        elif self._error:
+            text = self._error  # until the reader does something else
+        elif self.probe_button.isChecked():
             text = "click a spot in any map"
-        elif not text and not self._probed:
-            text = _HINT
+        else:
+            text = "" if self._probed else _HINT
         self.status.setText(in_words(text))
         self.status.setToolTip(in_words(text))
 

@@ -6,17 +6,18 @@ import html
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem
 
 from napari_metaqsm.plugin.section import in_words
 from napari_metaqsm.reading.spots import UNTOLD, Spot, sentence
 
-_FIRST = ("", "Place", "Sign", "mm³")
-_NOTE = "Note"
+_FIRST = ("", "Place, mm", "Sign", "mm³", "Note")
+_VOLUME_COLUMN, NOTE_COLUMN = 3, 4
+_NOTE_WIDTH = 120
 
 
 class SpotsTable(QTableWidget):
-    """A row for every spot, the note last and editable."""
+    """A row for every spot, its note editable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +25,6 @@ class SpotsTable(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.setAlternatingRowColors(True)
         self.setShowGrid(False)
         self.verticalHeader().hide()
         self.fill([])
@@ -41,28 +41,36 @@ class SpotsTable(QTableWidget):
 
     def _fill(self, spots: Sequence[Spot]) -> None:
         titles = list(dict.fromkeys(title for spot in spots for title in spot.methods))
-        self.setColumnCount(len(_FIRST) + len(titles) + 1)
-        self.setHorizontalHeaderLabels([*_FIRST, *titles, _NOTE])
-        for column, title in enumerate(titles, len(_FIRST)):
-            self.horizontalHeaderItem(column).setToolTip(f"{title}: mean of the region, and its peak, in ppm")
+        self.setColumnCount(len(_FIRST) + len(titles))
+        self.setHorizontalHeaderLabels([*_FIRST, *(f"{title}\nmean (peak), ppm" for title in titles)])
+        self.horizontalHeaderItem(1).setToolTip("From the middle of the brain, in mm")
         self.setRowCount(len(spots))
         for row, spot in enumerate(spots):
-            texts = [f"{row + 1}", spot.place, f"{spot.kind}{_how(spot)}", f"{spot.volume_mm3:.0f}"]
-            texts += [_figures(spot, title) for title in titles]
-            for column, text in enumerate(texts):
+            texts = [
+                f"{row + 1}",
+                _letters(spot),
+                f"{spot.kind}{_how(spot)}",
+                f"{spot.volume_mm3:.0f}",
+                spot.note,
+            ]
+            for column, text in enumerate([*texts, *(_figures(spot, title) for title in titles)]):
                 item = QTableWidgetItem(text)
-                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
-                if column >= len(_FIRST) - 1:
+                if column == NOTE_COLUMN:
+                    item.setToolTip("Double click to write a note")
+                else:
+                    item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+                if column == _VOLUME_COLUMN or column > NOTE_COLUMN:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.setItem(row, column, item)
-            note = QTableWidgetItem(spot.note)
-            note.setToolTip("Double click to write a note")
-            self.setItem(row, len(texts), note)
-        self.horizontalHeader().setSectionResizeMode(
-            len(_FIRST) + len(titles), QHeaderView.ResizeMode.Stretch
-        )
         self.horizontalHeader().setMinimumSectionSize(24)
         self.resizeColumnsToContents()
+        self.setColumnWidth(NOTE_COLUMN, max(self.columnWidth(NOTE_COLUMN), _NOTE_WIDTH))
+
+
+def _letters(spot: Spot) -> str:
+    """Where it lies, as in "R 21  A 8  S 15"."""
+    pairs = zip(("RL", "AP", "SI"), spot.offset_mm, strict=True)
+    return "  ".join(f"{pair[mm < 0]} {abs(mm):.0f}" for pair, mm in pairs)
 
 
 def _how(spot: Spot) -> str:

@@ -68,6 +68,7 @@ class VeilControl(QWidget):
         desk.changed.connect(self._on_desk)
         for event in self._events():
             event.connect(self._on_layers)
+        self._on_layers()
         self._on_desk()
 
     @property
@@ -100,9 +101,9 @@ class VeilControl(QWidget):
         if not self.desk.maps or found.score.shape != self.desk.maps[0].data.shape:
             return
         self._take(found)
-        parts = [f"{100 * part.share:.1f} % {part.words}" for part in found.parts.values() if part.share]
-        text = f"{100 * found.share:.1f} % of the voxels are unreliable" + (": " if parts else "")
-        self._say("\n".join([text + "; ".join(parts), *map(in_words, found.missing)]))
+        parts = [f"•  {100 * part.share:.1f} %: {part.words}" for part in found.parts.values() if part.share]
+        text = f"{100 * found.share:.1f} % of the voxels are unreliable" + (":" if parts else "")
+        self._say("\n".join([text, *parts, *map(in_words, found.missing)]))
 
     def _take(self, found: Reliability | None) -> None:
         self.reliability = found
@@ -133,6 +134,7 @@ class VeilControl(QWidget):
             colours: dict[int | None, Any] = {1: _COLOUR, None: (0, 0, 0, 0)}
             self._layer = Labels(values, **settings, colormap=DirectLabelColormap(color_dict=colours))
             self._layer.editable = False
+            self._layer.visible = not self._hidden
             viewer.add_layer(self._layer)
             layers.selection = chosen  # what was painted in stays chosen
             layers.selection.active = active
