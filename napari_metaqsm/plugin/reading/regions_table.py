@@ -7,7 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeySequence, QResizeEvent
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QShortcut, QTableView
+from qtpy.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QShortcut, QTableView
 
 from napari_metaqsm.plugin.reading.regions_model import LABEL_COLUMN, NAME_COLUMN, RegionsModel
 from napari_metaqsm.reading.regions import Region, RegionMeasures
@@ -107,7 +107,9 @@ class _Names(QTableView):
         self.setSelectionModel(table.selectionModel())
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setFocusProxy(table)
-        self.setStyleSheet("QTableView { border: none }")  # a frame of its own would shift its rows
+        # A frame of its own would shift its rows, whether Qt draws it or the window's style.
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setStyleSheet("QTableView { border: none; margin: 0; padding: 0 }")
         for policy in (self.setHorizontalScrollBarPolicy, self.setVerticalScrollBarPolicy):
             policy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         table.viewport().stackUnder(self)
