@@ -225,9 +225,10 @@ def test_the_weight_found_is_near_the_best_one(level, weight_from):
     assert found < 1.5 * best, (found, best)
 
 
-def test_auto_leaves_a_residual_as_the_best_linear_filter_would():
-    """Of amplitude cone² / whole, in the band that the weight is chosen by."""
-    noisy = (FIELD + noise_of(0.003)) * MASK
+@pytest.mark.parametrize("level", [0.001, 0.003])
+def test_auto_leaves_a_residual_as_the_best_linear_filter_would(level):
+    """Of amplitude cone² / whole, in the band that the weight is chosen by; the cone tells the noise."""
+    noisy = (FIELD + noise_of(level)) * MASK
     with running() as run:
         tv(noisy, MASK, HEAD, TVParameters(weight_from="auto"))
     weight = run.remarks["penalty_weight_ppm_mm"]
@@ -241,6 +242,7 @@ def test_auto_leaves_a_residual_as_the_best_linear_filter_would():
     unexplained, whole = probe.amplitudes(field)
     residual = probe.amplitudes(problem.residual())[1]
     assert residual == pytest.approx(unexplained**2 / whole, rel=0.25)
+    assert (residual * whole) ** 0.5 == pytest.approx(level, rel=0.25)
 
 
 def test_a_field_twice_as_strong_asks_for_twice_the_weight():
