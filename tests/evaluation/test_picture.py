@@ -5,10 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from napari_metaqsm.evaluation.picture import comparison_picture
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.evaluation.picture import central_voxel, comparison_picture
 from napari_metaqsm.scan import Geometry
 
 RAS = Geometry((40, 50, 30), (1.0, 1.0, 2.0))
+# Between the axial, sagittal and coronal cells of a picture of it: 50, 60 and 60 mm of 340 pixels in 60 mm.
+LOWER_CELLS = (313, 661)
 
 
 @pytest.fixture
@@ -58,3 +61,61 @@ def test_all_maps_share_the_window_and_pixels_are_square(chi):
     one = cells(comparison_picture({"map": chi}, RAS))
     # 50 mm from front to back in the axial cell, 60 mm from top to bottom in the coronal one.
     assert (one[2].shape[0] + 41) / (one[0].shape[0] + 41) == pytest.approx(60 / 50, rel=0.05)
+
+
+def test_planes_lead_through_the_voxel_that_is_asked_for():
+    volume = np.zeros(RAS.shape, np.float32)
+    volume[2:-2, 2:-2, 2:-2] = 1e-6
+    spotted = volume.copy()
+    spotted[8, 11, 22] = 0.2
+    changed = {}
+    for voxel in ((8, 11, 22), (20, 25, 15), (20, 25, 22)):
+        without, spot = (
+            np.asarray(comparison_picture({"m": m}, RAS, voxel=voxel), int) for m in (volume, spotted)
+        )
+        rows = np.nonzero(without != spot)[0]
+        changed[voxel] = set(np.searchsorted(LOWER_CELLS, rows).tolist())
+    # In all three planes, in none, and in the axial one alone.
+    assert list(changed.values()) == [{0, 1, 2}, set(), {0}]
+    filled = comparison_picture({"m": volume}, RAS)
+    middle = comparison_picture({"m": volume}, RAS, voxel=central_voxel({"m": volume}, RAS))
+    np.testing.assert_array_equal(np.asarray(filled), np.asarray(middle))
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_the_central_voxel_is_the_same_place_in_any_axes(chi, axes):
+    turned = chi.transpose(axes)
+    voxel = central_voxel({"map": turned}, RAS.permuted(axes))
+    assert voxel == tuple(central_voxel({"map": chi}, RAS)[axis] for axis in axes)
+
+
+def test_the_window_says_what_is_black_and_what_white(chi):
+    flat = np.where(chi != 0, np.float32(0.05), 0)
+    grays = [
+        np.bincount(np.asarray(comparison_picture({"m": flat}, RAS, window_ppm=w))[30:300, 30:200].ravel())
+        for w in ((-0.1, 0.1), (0.0, 0.2), (-0.2, 0.05))
+    ]
+    assert [int(counts.argmax()) for counts in grays] == pytest.approx([191, 64, 255], abs=1)
+    with pytest.raises(InputError, match=r"window_ppm is \(0\.1, -0\.1\)"):
+        comparison_picture({"m": flat}, RAS, window_ppm=(0.1, -0.1))
+
+
+def test_maps_or_planes_stand_across_beside_images_of_other_kinds(chi):
+    tall = comparison_picture({"one": chi}, RAS, beside={"Magnitude": chi + 1})
+    wide = comparison_picture({"one": chi}, RAS, beside={"Magnitude": chi + 1}, across="planes")
+    assert tall.height > tall.width
+    assert wide.width > wide.height
+    with pytest.raises(InputError, match="across is 'rows'"):
+        comparison_picture({"one": chi}, RAS, across="rows")
+
+
+def test_the_length_scale_is_as_long_as_it_says(chi):
+    plain = np.asarray(comparison_picture({"m": chi}, RAS, tallest_pixels=680))
+    keyed = np.asarray(comparison_picture({"m": chi}, RAS, tallest_pixels=680, key=True))
+    np.testing.assert_array_equal(keyed[: len(plain)], plain)
+    strip = keyed[len(plain) :] == 255
+    line = strip[strip[:, :200].sum(1).argmax()]
+    start = line.argmax()
+    length = line[start:].argmin()
+    # The longest side, 60 mm, has 680 pixels; a third of that holds 20 mm.
+    assert length == pytest.approx(20 / 60 * 680, abs=5)  # the ticks at its ends are 4 wide
