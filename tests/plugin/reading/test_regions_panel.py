@@ -304,6 +304,8 @@ def test_the_chip_has_the_labels_colour(panel, layer, qtbot):
 
     assert chip() == pytest.approx(tuple(layer.colormap.map(2)[:3]), abs=1e-3)
     before = chip()
+    layer.visible = False  # a visible one is sliced anew as well
+    settle(panel, qtbot)
     with qtbot.waitSignal(panel.model.dataChanged):
         layer.new_colormap(seed=7)
     assert chip() == pytest.approx(tuple(layer.colormap.map(2)[:3]), abs=1e-3)
@@ -431,10 +433,11 @@ def test_a_drawing_begins_with_one_button(panel, viewer, qtbot):
 
 def test_the_newest_drawing_is_taken_until_the_reader_chooses(panel, layer, viewer, qtbot):
     known = {"metadata": {"metaqsm": {"quantity": "mask"}}}
-    viewer.add_labels(np.ones(SHAPE, np.uint8), name="mask", **known, **PLACE)
     second = viewer.add_labels(drawing(), name="second", **PLACE)
-    qtbot.waitUntil(lambda: panel.labels_layer is second)
+    viewer.add_labels(np.ones(SHAPE, np.uint8), name="mask", **known, **PLACE)
     combo = panel.choice.combo
+    qtbot.waitUntil(lambda: combo.count() == 4)
+    assert panel.labels_layer is second  # and not the mask, which is newer
     assert [combo.itemText(n) for n in range(1, combo.count())] == ["drawn", "second", "mask"]
     combo.setCurrentIndex(3)
     combo.activated.emit(3)
