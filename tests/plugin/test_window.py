@@ -82,7 +82,7 @@ def test_from_a_scan_to_two_maps_side_by_side_and_back(viewer, dock, qtbot):
     for plane, left, top in (("sagittal", "A", "S"), ("coronal", "R", "S"), ("axial", "R", "A")):
         dock.compare.plane_buttons[plane].click()
         overlays = viewer.canvas.overlays
-        assert (overlays["metaqsm_left"].text, overlays["metaqsm_top"].text) == (left, top)
+        assert (overlays["metaqsm_left"].text, overlays["metaqsm_top"].text.strip()) == (left, top)
         viewer.screenshot(canvas_only=True, flash=False)  # it can be drawn
     dock.compare.run_button.click()
     assert [x.name for x in viewer.layers] == order

@@ -44,8 +44,10 @@ class Cell:
     plane: str
     layer: Image
     marks: Image
-    # Of one row, in which the plane is written above all cells.
+    # Of one row, in which the plane is written below all cells.
     alone: bool
+    # In the first row.
+    is_first: bool
 
     @property
     def is_own(self) -> bool:
@@ -161,7 +163,7 @@ def make_cells(
             layer = picture.layer if plain else _view(frame, picture, row.axes, host, box, slab)
             marks_layer = _marks_layer(frame, row, host, box)
             plane = frame.plane_of(row.axes)
-            cells.append(Cell(picture, row.axes, plane, layer, marks_layer, alone=len(rows) == 1))
+            cells.append(Cell(picture, row.axes, plane, layer, marks_layer, len(rows) == 1, row is rows[0]))
     return cells
 
 

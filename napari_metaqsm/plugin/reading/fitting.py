@@ -14,7 +14,7 @@ Box = tuple[np.ndarray, np.ndarray]
 
 # Of each cell, in pixels, for what is written over it: top, bottom, each side. Letters of several planes
 # stand in the pictures.
-_ROOM, _ROOM_OF_ROWS = (95, 40, 32), (68, 26, 26)
+_ROOM, _ROOM_OF_ROWS = (60, 60, 32), (48, 44, 26)
 
 
 def columns(viewer: ViewerModel, count: int, size_mm: np.ndarray) -> int:

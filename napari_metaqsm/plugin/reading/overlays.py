@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from napari.components import ViewerModel
 from napari.components.overlays import TextOverlay
 
@@ -12,13 +10,12 @@ from napari_metaqsm.plugin.reading.planes import EDGES, Frame, edge_letters
 
 SCALE_BARS_MM = (1, 2, 5, 10, 20, 50, 100)
 SIGN_KEY = "bright: paramagnetic – veins, iron, blood   ·   dark: diamagnetic – calcium, myelin"
-# Above all cells stands a line or two; spacers keep the cells' names, and their letters, clear of what is
-# above them.
-_PLACE, _UNIT = "place", "unit"
-_SPACERS = {"room": "top_left", "room_of_letter": "top_center", "name_of_letter": "top_center"}
+# Seen over gray without a box: every box, in every cell, costs as much time as a picture.
+COLOUR = "#ffe08a"
+_PLACE = "place"
 _SMALL, _LARGE = 9, 12
 # Of a canvas on which place and key stand in one line, in pixels.
-_WIDE = 950
+_WIDE = 1000
 
 
 def key_of(name: str) -> str:
@@ -29,23 +26,20 @@ def key_of(name: str) -> str:
 def put(viewer: ViewerModel, frame: Frame) -> None:
     """Add the overlays; :func:`remove` takes them away again."""
     overlays = viewer.canvas.overlays
+    # One for all cells, which have one magnification.
     overlays.scale_bar.visible = True
-    overlays.scale_bar.gridded = True
+    overlays.scale_bar.gridded = False
     overlays.scale_bar.length = _scale_bar_mm(frame)
-    viewer.canvas.overlay_tiling.bottom_left = "vertical"
-    overlays[key_of(_PLACE)] = TextOverlay(position="top_center", font_size=_SMALL, visible=True)
-    for name, position in _SPACERS.items():
-        overlays[key_of(name)] = TextOverlay(
-            text=" ", position=position, gridded=True, box=False, font_size=_SMALL, visible=True
-        )
+    overlays[key_of(_PLACE)] = TextOverlay(position="bottom_left", font_size=_SMALL, visible=True)
     for edge, position in EDGES.items():
-        overlays[key_of(edge)] = TextOverlay(position=position, gridded=True, font_size=_LARGE)
-    overlays[key_of(_UNIT)] = TextOverlay(position="bottom_left", gridded=True)
+        overlays[key_of(edge)] = TextOverlay(
+            position=position, gridded=True, font_size=_LARGE, box=False, color=COLOUR
+        )
 
 
 def remove(viewer: ViewerModel) -> None:
     """Take the overlays away."""
-    for name in (*EDGES, *_SPACERS, _PLACE, _UNIT):
+    for name in (*EDGES, _PLACE):
         viewer.canvas.overlays.pop(key_of(name))
 
 
@@ -60,10 +54,13 @@ def write(viewer: ViewerModel, name: str, text: str) -> None:
 
 def write_letters(viewer: ViewerModel, frame: Frame, alone: bool) -> None:
     """The letters of the plane, where all cells show the same; none where it is not known."""
-    letters: Mapping[str, str] = dict.fromkeys(EDGES, "")
+    letters = dict.fromkeys(EDGES, "")
     axes = frame.axes
     if alone and axes is not None and frame.orientation and viewer.dims.ndisplay == 2:
         letters = edge_letters(frame.orientation, axes, viewer.scene.camera.orientation2d)
+        # Below the cell's name, and above the line for all cells.
+        lines = viewer.canvas.overlays[key_of(_PLACE)].text.count("\n") + 1
+        letters |= {"top": "\n" + letters["top"], "bottom": letters["bottom"] + "\n" * lines}
     for edge, letter in letters.items():
         write(viewer, edge, letter)
 
@@ -73,13 +70,6 @@ def write_place(viewer: ViewerModel, text: str, with_key: bool) -> None:
     parts = [part for part in (text, SIGN_KEY if with_key else "") if part]
     lines = len(parts) if viewer.canvas.size[1] < _WIDE else 1
     write(viewer, _PLACE, ("\n" if lines > 1 else "      ").join(parts))
-    for name in ("room", "room_of_letter"):
-        write(viewer, name, "\n".join([" "] * lines))
-
-
-def write_unit(viewer: ViewerModel, unit: str) -> None:
-    """The unit of the colour bars, where all have the same."""
-    write(viewer, _UNIT, unit)
 
 
 def _scale_bar_mm(frame: Frame) -> float:

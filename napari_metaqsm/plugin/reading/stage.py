@@ -28,7 +28,7 @@ from napari_metaqsm.plugin.reading.planes import Axes, Frame, box_of
 # Narrow and short: it lies over the map.
 COLOUR_BAR_PIXELS = (10, 60)
 # Of the cells' names, on the mean.
-CHARACTER_PIXELS = 8.6
+CHARACTER_PIXELS = 9.2
 # The longest slider of a window, in its own widths.
 _SLIDER = 10
 _LINKED = ("contrast_limits", "gamma", "colormap")
@@ -170,11 +170,15 @@ class Stage:
             elif isinstance(cell.picture, DifferencePicture):
                 cell.layer.colormap = DIVERGING
             cell.layer.colorbar.size = COLOUR_BAR_PIXELS
-            cell.layer.colorbar.position = "bottom_left"
-            cell.layer.colorbar.visible = True
+            cell.layer.colorbar.position = "top_left"
+            cell.layer.colorbar.box = False
             cell.layer.name_overlay.visible = False
-            cell.marks.name_overlay.position = "top_left"
-            cell.marks.name_overlay.visible = True
+            name = cell.marks.name_overlay
+            name.position, name.box, name.color, name.visible = "top_left", False, overlays.COLOUR, True
+        # One bar for all cells of one window.
+        barred = {group[0] for group in self.groups() if group}
+        for cell in self.cells:
+            cell.layer.colorbar.visible = cell.layer in barred or (not cell.is_shared and cell.is_first)
 
     def groups(self) -> tuple[list[Image], list[Image]]:
         """The layers that share a window: those of maps, and those of differences."""
@@ -270,13 +274,11 @@ class Stage:
                 if cell.marks.name != text:
                     cell.marks.name = text
         alone, axes = len(self.rows) == 1, frame.axes
-        overlays.write_letters(viewer, frame, alone)
         place = "" if axes is None or not alone else f"{frame.plane_of(axes)}  {frame.position(axes)}"
         if self._slab.projection:
             place = f"{place}  {self._slab.projection} over {self._slab.thickness_mm:g} mm"
         overlays.write_place(viewer, place.strip(), with_key=any(cell.is_map for cell in self.cells))
-        units = {cell.picture.unit for cell in self.cells}
-        overlays.write_unit(viewer, units.pop() if len(units) == 1 else "")
+        overlays.write_letters(viewer, frame, alone)
 
     def _outlined(self) -> np.ndarray | None:
         """(i, j, k), zero outside of what is outlined."""

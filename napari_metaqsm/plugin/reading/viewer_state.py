@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
 _LAYER = ("visible", "colormap", "gamma", "contrast_limits_range", "contrast_limits", "projection_mode")
-_OVERLAYS = {"name_overlay": ("visible", "position"), "colorbar": ("visible", "position", "size")}
+_OVERLAYS = {"name_overlay": ("visible", "position"), "colorbar": ("visible", "position", "size", "box")}
 _DIMS = ("ndisplay", "order", "margin_left", "margin_right", "point")
 
 
@@ -22,7 +22,6 @@ def save(viewer: ViewerModel) -> dict[str, Any]:
         "layers": [_save_layer(layer) for layer in viewer.layers],
         "grid": {name: getattr(grid, name) for name in ("shape", "stride", "spacing", "enabled")},
         "scale_bar": {name: getattr(bar, name) for name in ("visible", "gridded", "length")},
-        "tiling": {"bottom_left": viewer.canvas.overlay_tiling.bottom_left},
         "dims": {name: getattr(viewer.dims, name) for name in _DIMS},
         "camera": {name: getattr(camera, name) for name in ("angles", "center", "zoom")},
     }
@@ -41,7 +40,6 @@ def restore(viewer: ViewerModel, saved: dict[str, Any]) -> None:
     for target, part in (
         (viewer.canvas.grid, "grid"),
         (viewer.canvas.overlays.scale_bar, "scale_bar"),
-        (viewer.canvas.overlay_tiling, "tiling"),
         (viewer.dims, "dims"),
         (viewer.scene.camera, "camera"),  # last: a new order of axes fits the camera anew
     ):
