@@ -168,6 +168,7 @@ class FindingRow(QFrame):
         self.finding = finding
         self._go_to = go_to
         self.arrow = _arrow(f"{finding.name}: {finding.what}")
+        self.arrow.setText("")
         self.arrow.toggled.connect(self.unfold)
         self.arrow.clicked.connect(self._on_clicked)
         checked = finding.severity is not Severity.NOT_CHECKED
@@ -298,7 +299,6 @@ def _newest(viewer: ViewerModel, quantity: str) -> Layer | None:
 
 def _arrow(name: str) -> QToolButton:
     button = QToolButton()
-    button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
     button.setText(name)
     button.setAccessibleName(name)
     button.setCheckable(True)

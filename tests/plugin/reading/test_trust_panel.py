@@ -129,6 +129,9 @@ def test_what_is_in_order_and_not_checked_is_folded_until_wanted(panel, viewer, 
     panel.not_checked.header.click()
     assert rows["Phase scaling"].isVisible()
     assert not rows["Phase scaling"].arrow.isEnabled()
+    # Not the arrow's name in place of an arrow.
+    assert rows["Phase scaling"].arrow.width() == rows["Obliquity"].arrow.width()
+    assert rows["Phase scaling"].line.width() > 0.8 * panel.width()
 
 
 def test_new_values_are_looked_at_anew_and_what_was_unfolded_stays(panel, viewer, qtbot):
