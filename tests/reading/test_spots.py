@@ -115,6 +115,16 @@ def test_a_click_beside_a_spot_finds_it_and_a_click_far_off_does_not():
     assert probe(study(chi), (MIDDLE[0] + 9, MIDDLE[1], MIDDLE[2])).methods["TKD"].mean < 0.1
 
 
+def test_a_dark_spot_that_is_clicked_is_not_left_for_a_stronger_bright_one_beside_it():
+    chi = with_spot(0.5, radius_mm=1.6)
+    dark = (MIDDLE[0] + 3, MIDDLE[1], MIDDLE[2])
+    chi[ball(dark, 1.2)] = -0.2
+    spot = probe(study(chi), dark)
+    assert (spot.sign, spot.kind) == (-1, "diamagnetic")
+    assert spot.confidence == "probable"
+    assert probe(study(chi), MIDDLE).sign == 1
+
+
 @pytest.mark.parametrize("smooth", [0, 1, 2])
 def test_noise_alone_is_hardly_ever_a_spot_and_never_a_clear_one(smooth):
     random = np.random.default_rng(smooth)
