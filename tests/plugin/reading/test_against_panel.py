@@ -152,12 +152,13 @@ def test_new_values_are_computed_by_themselves_only_while_it_is_seen(viewer, pan
 
 
 def test_another_reference_stops_what_is_being_computed(panel, qtbot, monkeypatch):
-    begun = []
+    begun, ended = [], []
 
     def slow(study, reference, title):
         begun.append(title)
         for _ in steps(200, "slow"):
             time.sleep(0.01 if title == "truth" else 0)
+        ended.append(title)
         return against(study, reference, title)
 
     monkeypatch.setattr(against_module, "against", slow)
@@ -166,7 +167,7 @@ def test_another_reference_stops_what_is_being_computed(panel, qtbot, monkeypatc
     assert panel.progress.isVisible()
     panel.choose(panel._references[2])
     settle(qtbot, panel)
-    assert begun == ["truth", "fine"]
+    assert (begun, ended) == (["truth", "fine"], ["fine"])
     assert panel.figures.title == "Agreement with fine"
     assert not panel.progress.isVisible()
 
