@@ -143,6 +143,7 @@ def _keep(layer: Layer, subject: str, taken: set[str]) -> Kept:
     file = _file_name(layer, subject, taken)
     kind = Labels if isinstance(layer, Labels) else Image
     display = {name: getattr(layer, name) for name in _DISPLAY[kind]}
+    features = layer.features.to_dict("list") if kind is Labels and not layer.features.empty else None
     if kind is Image:
         display["colormap"] = layer.colormap.name
     entry = {
@@ -156,6 +157,7 @@ def _keep(layer: Layer, subject: str, taken: set[str]) -> Kept:
         "orientation": known.get("orientation"),
         "record": known.get("record"),
         "own": {name: value for name, value in known.items() if name not in _TOLD},
+        "features": features,
         "display": display,
         # A layer of another reader stands where that put it, and not where a file says.
         "place": None if own_space(layer) is not None else _place(layer),
@@ -266,10 +268,14 @@ def _opened(folder: Path, entry: Mapping[str, Any]) -> tuple[LayerDataTuple, Map
         values = read(folder / entry["file"])[0].transpose(*range(values.ndim - 3), -1, -2, -3)
         known.update(space=None, orientation=entry["orientation"])
         settings = {**{n: v for n, v in settings.items() if n not in _PLACE}, **entry["place"]}
-    if entry["quantity"] is None:
+    if entry["quantity"] is None:  # of another reader: then this plugin knows only what it was told since
+        known.clear()
+        known.update({"record": entry["record"]} if entry["record"] else {})
+    known.update(entry["own"])
+    if not known:
         settings["metadata"] = {}
-    for name, value in (entry["own"] or {}).items():
-        known[name] = value
+    if entry["features"]:
+        settings["features"] = entry["features"]
     zero = next(iter(((entry["record"] or {}).get("reference") or {}).values()), None)
     if zero is not None:
         # Another zero is taken from the values as the method gave them.

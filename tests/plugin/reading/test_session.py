@@ -9,6 +9,7 @@ from napari.layers import Layer
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, result_layer
+from napari_metaqsm.plugin.reading.regions_choice import names_of
 from napari_metaqsm.plugin.reading.session import SESSION, gather, read_session
 from napari_metaqsm.plugin.samples import philips_two_echoes
 from napari_metaqsm.plugin.zero import OFFSET, Zero, original_of, refer
@@ -35,7 +36,6 @@ def viewer():
     labels = np.zeros(chi.shape, np.int32)
     labels[20:22, 30:40, 10:50], labels[25, 3, 4] = 7, 70000
     add(viewer, result_layer(labels, like, "regions", "my regions", labels=True))
-    viewer.layers["my regions"].metadata["metaqsm"]["names"] = ["vein", "calcium"]
     viewer.add_image(
         rng.normal(size=(5, 6, 7)),
         name="from elsewhere",
@@ -44,6 +44,14 @@ def viewer():
         units=("mm",) * 3,
         colormap="viridis",
         opacity=0.4,
+    )
+    viewer.add_labels(
+        labels,
+        name="an atlas",
+        scale=like.scale[-3:],
+        units=("mm",) * 3,
+        features={"index": [0, 7], "name": ["", "dentate"]},
+        metadata={"metaqsm": {"names": {70000: "a speck"}}},
     )
     viewer.add_shapes(
         [np.array([[12.0, 5, 6], [12, 20, 22], [12, 30, 20]])],
@@ -81,15 +89,23 @@ def test_every_layer_comes_back_where_it_was_with_all_that_is_known_of_it(viewer
         np.testing.assert_allclose(other.data_to_world(corner), layer.data_to_world(corner), atol=1e-4)
         assert [str(u) for u in other.units] == [str(u) for u in layer.units]
         ours, theirs = (metadata_of(x) for x in (layer, other))
-        for name in ("quantity", "unit", "acquisition", "record", "orientation", "names"):
+        for name in ("quantity", "unit", "acquisition", "record", "orientation"):
             assert theirs.get(name) == ours.get(name), (layer.name, name)
         assert geometry_of(other).b0_direction == pytest.approx(geometry_of(layer).b0_direction)
 
 
-def test_a_map_can_be_given_another_zero_after_opening(viewer, tmp_path):
-    before = original_of(viewer.layers["χ TKD 0.2"])
+@pytest.mark.parametrize("name", ["χ TKD 0.2", "from elsewhere"])
+def test_a_map_can_be_given_another_zero_after_opening(name, viewer, tmp_path):
+    refer([viewer.layers[name]], Zero(OFFSET, offset_ppm=0.02))
+    before = original_of(viewer.layers[name])
     again, _ = opened_again(viewer, tmp_path)
-    np.testing.assert_allclose(original_of(again.layers["χ TKD 0.2"]), before, atol=1e-6)
+    np.testing.assert_allclose(original_of(again.layers[name]), before, atol=1e-6)
+
+
+def test_names_of_regions_come_back_wherever_they_stood(viewer, tmp_path):
+    again, _ = opened_again(viewer, tmp_path)
+    assert names_of(again.layers["an atlas"]) == {7: "dentate", 70000: "a speck"}
+    assert metadata_of(again.layers["an atlas"]).get("quantity") is None
 
 
 def test_looks_and_view_come_back(viewer, tmp_path):
