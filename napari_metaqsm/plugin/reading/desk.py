@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, result_layer
+from napari_metaqsm.plugin.reading.cells import VIEW
 from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.zero import Referenced, Zero, original_of, put, referenced
 from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
@@ -185,11 +186,15 @@ class Desk(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         layer = event.value
+        if metadata_of(layer).get("quantity") == VIEW:
+            return  # a comparison has been opened
         if _is_map(layer) and (not self.maps or same_grid(layer, self.maps[0])):
             self.maps.append(layer)
         self._on_change()
 
     def _on_removed(self, event: Any) -> None:
+        if metadata_of(event.value).get("quantity") == VIEW:
+            return
         self.maps = [layer for layer in self.maps if layer != event.value]
         self._on_change()
 

@@ -71,6 +71,17 @@ def test_the_maps_of_the_desk_are_compared_and_put_back(panel, viewer):
     assert [(layer.name, layer.visible) for layer in viewer.layers] == before
 
 
+def test_opening_and_closing_is_no_change_of_what_is_read(panel, desk, qtbot):
+    qtbot.wait(10)  # what the layers of the test were told of
+    study = desk.study()
+    with qtbot.assertNotEmitted(desk.changed, wait=20):
+        panel.open_button.click()
+        panel.plane_buttons["all"].click()
+        panel.comparison.go_to((1, 2, 3))
+        panel.open_button.click()
+    assert desk.study() is study
+
+
 def test_a_new_map_joins_an_open_comparison_that_stays_where_it_was(panel, desk, viewer, qtbot):
     panel.open_button.click()
     panel.plane_buttons["coronal"].click()
