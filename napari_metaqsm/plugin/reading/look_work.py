@@ -10,42 +10,12 @@ from napari.layers import Layer
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
+from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.reading.agreement import Difference, difference
 from napari_metaqsm.reading.study import Study
 from napari_metaqsm.reading.swi import chi_weighted_swi
 
 VENOGRAM = "swi"
-
-
-class _Newest:
-    """Runs one function at a time in a worker; of several asked for the newest is taken."""
-
-    def __init__(self, returned: Callable[[Any], None], failed: Callable[[str], None]) -> None:
-        self._returned = returned
-        self._failed = failed
-        self._worker: CancellableWorker | None = None
-
-    def run(self, function: Callable[..., Any], *args: Any) -> None:
-        self.stop()
-
-        def mine(then: Callable[..., None]) -> Callable[..., None]:
-            return lambda result: then(result) if worker is self._worker and result is not None else None
-
-        worker = start(
-            function,
-            *args,
-            progressed=lambda fraction, text: None,
-            returned=mine(self._returned),
-            errored=mine(lambda error: self._failed(plain_words(error))),
-            finished=lambda: None,
-        )
-        self._worker = worker
-
-    def stop(self) -> None:
-        if self._worker is not None:
-            self._worker.quit()
-            self._worker = None
 
 
 class Differences:
@@ -60,7 +30,7 @@ class Differences:
         self._desk = desk
         self._say = say
         self._known: tuple[Any, str] | None = None
-        self._newest = _Newest(self._on_found, say)
+        self._latest = Latest(self._on_found, say)
 
     def renew(self, against: str) -> None:
         """Find and say them, unless they are known already."""
@@ -76,11 +46,11 @@ class Differences:
         if against not in study.maps:
             return
         self._known = (asked, "…")
-        self._newest.run(differences_from, study, against)
+        self._latest.ask(differences_from, study, against, stop=True)
 
     def release(self) -> None:
         """Stop what is running."""
-        self._newest.stop()
+        self._latest.release()
 
     def _on_found(self, found: Mapping[str, Difference]) -> None:
         asked, _ = self._known
@@ -120,7 +90,7 @@ class Venogram:
         self._made = made
         self._say = say
         self._of: np.ndarray | None = None
-        self._newest = _Newest(self._on_made, self._failed)
+        self._latest = Latest(self._on_made, self._failed)
 
     def renew(self) -> None:
         """Make it, unless it is that of the first map already."""
@@ -133,11 +103,11 @@ class Venogram:
         if self._of is study.maps[title] and self._desk.scan_layer(VENOGRAM) is not None:
             return
         self._of, self._title = study.maps[title], title
-        self._newest.run(chi_weighted_swi, study, title)
+        self._latest.ask(chi_weighted_swi, study, title, stop=True)
 
     def release(self) -> None:
         """Stop what is running."""
-        self._newest.stop()
+        self._latest.release()
 
     def _on_made(self, values: np.ndarray) -> None:
         self._made(self._desk.add(values, VENOGRAM, f"SWI of {self._title}", visible=False))
