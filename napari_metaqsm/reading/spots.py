@@ -24,9 +24,13 @@ FEWEST_ALIKE = 8.0
 # Root mean square of the inverse dipole kernel, its smallest values taken as 0.2: how an inversion
 # that holds nothing back enlarges the field's noise.
 NOISE_GAIN = 4.0
+# Of the median absolute deviation, for a normal distribution's standard deviation.
+ROBUST_SD = 1.4826
 # What the sign needs; see ``probe`` for how often noise alone reaches it.
 CLEAR_Z = 5.0
 PROBABLE_Z = 4.0
+CLEAR_CNR = 3.0
+PROBABLE_CNR = 2.0
 # Of surroundings without any spread, as in a simulation.
 _LARGEST_Z = 1000.0
 FEWEST_VOXELS = 4
@@ -50,6 +54,7 @@ class SpotValues:
     peak : the value farthest to the spot's side, of the lead map's sign
     mean, sd, voxels : of the region, where this map knows it
     around_mean, around_sd, around_voxels : of the neighbourhood
+    around_spread : as ``around_sd``, but from the median deviation: other structures hardly count
     z : the contrast over its own uncertainty, positive for paramagnetic
     """
 
@@ -60,6 +65,7 @@ class SpotValues:
     around_mean: float
     around_sd: float
     around_voxels: int
+    around_spread: float
     z: float
 
     @property
@@ -69,8 +75,9 @@ class SpotValues:
 
     @property
     def cnr(self) -> float:
-        """Contrast over the standard deviation of the neighbourhood."""
-        return self.contrast / self.around_sd if self.around_sd else math.copysign(math.inf, self.contrast)
+        """Contrast over the spread of the neighbourhood."""
+        spread = self.around_spread
+        return self.contrast / spread if spread else math.copysign(math.inf, self.contrast)
 
 
 @dataclass(frozen=True)
@@ -196,14 +203,17 @@ def probe(
     of the region, without the voxels that touch it (they are partly filled) and without other strong
     voxels, more than 3 SD from its median.
 
-    A map's ``z`` is its contrast between region and neighbourhood over
-    ``sqrt(s^2 (1 / n + 1 / m) + g^2)``. s is the neighbourhood's SD. n and m are the independent voxels of
-    both, at least 1: neighbours are alike, ``prod (1 + r) / (1 - r)`` of them, and at least 8, count as
-    one, with r the correlation of the neighbourhood's voxels with the next ones along each axis. g is 4
-    times the region's noise of the field, over sqrt(n).
-    The sign is "clear" where z, the smallest of all methods, is at least 5, "probable" from 4. It
-    "cannot be told" below, where methods disagree on the sign, or where region and contrast have
-    different signs: then the spot differs from its surroundings, but the reference decides what it is.
+    A map's ``z`` is its contrast between region and neighbourhood over its uncertainty
+    ``s sqrt(1 / n + 1 / m)``, n and m the independent voxels of both, at least 1. With a noise map, s is 4
+    times the region's noise of the field, as an inversion that holds nothing back enlarges it, and 8 voxels
+    count as one. Without it, s is the neighbourhood's SD, anatomy and all, and neighbours that are alike
+    count as one: ``prod (1 + r) / (1 - r)`` of them, at least 8, with r the correlation of the
+    neighbourhood's voxels with the next ones along each axis. ``cnr`` is the contrast over the
+    neighbourhood's robust spread: how far the spot stands out from ordinary anatomy.
+    The sign is "clear" where the smallest z of all methods is at least 5 and the smallest cnr at least 3,
+    "probable" from 4 and 2. It "cannot be told" below, where methods disagree on the sign, or where region
+    and contrast have different signs: then the spot differs from its surroundings, but the reference
+    decides what it is.
     It is "probable" at most for regions under 4 voxels, within 3 mm of the edge of the map, and beside a
     stronger spot of the other sign, whose streaks look alike; and, unless z is at least 10, where half
     of the region is unreliable or the region goes on beyond ``radius_mm``.
@@ -285,11 +295,10 @@ def _values(map_: np.ndarray, grown: Grown, around: np.ndarray, noise: float | N
     if not inside.size or not outside.size:
         return None
     sd = float(outside.std())
-    alike = _alike(map_, around & known)
-    independent = max(inside.size / alike, 1.0)
-    variance = sd**2 * (1 / independent + 1 / max(outside.size / alike, 1.0))
-    if noise is not None:
-        variance += (NOISE_GAIN * noise) ** 2 / independent
+    # Without a noise map, all that varies in the neighbourhood counts as noise, anatomy too.
+    voxel_sd = sd if noise is None else NOISE_GAIN * noise
+    alike = _alike(map_, around & known) if noise is None else FEWEST_ALIKE
+    variance = voxel_sd**2 * sum(1 / max(of.size / alike, 1.0) for of in (inside, outside))
     contrast = float(inside.mean() - outside.mean())
     return SpotValues(
         peak=float(inside.max() if grown.sign > 0 else inside.min()),
@@ -299,6 +308,7 @@ def _values(map_: np.ndarray, grown: Grown, around: np.ndarray, noise: float | N
         around_mean=float(outside.mean()),
         around_sd=sd,
         around_voxels=int(outside.size),
+        around_spread=ROBUST_SD * float(np.median(np.abs(outside - np.median(outside)))),
         z=float(np.clip(contrast / max(math.sqrt(variance), 1e-12), -_LARGEST_Z, _LARGEST_Z)),
     )
 
@@ -393,6 +403,11 @@ def _confidence(
         against.append(f"its contrast in {weakest} is {z:.1f} times its uncertainty")
     elif z < CLEAR_Z:
         doubts.append(f"its contrast in {weakest} is only {z:.1f} times its uncertainty")
+    faintest = min(methods, key=lambda title: methods[title].cnr * grown.sign)
+    cnr = methods[faintest].cnr * grown.sign
+    if 0 < cnr < CLEAR_CNR:
+        words = f"in {faintest} it stands out only {cnr:.1f} times the spread of what is around it"
+        (against if cnr < PROBABLE_CNR else doubts).append(words)
     means = [v.mean * grown.sign for v in methods.values()]
     if min(means) <= 0:
         against.append(

@@ -68,7 +68,8 @@ def test_a_known_spot_is_found_whole_and_measured_on_every_map(value):
         assert values.voxels == truth.sum()
         assert values.around_mean == pytest.approx(0, abs=3 * NOISE_PPM / values.around_voxels**0.5)
         assert values.around_sd == pytest.approx(NOISE_PPM, rel=0.15)
-        assert values.cnr == pytest.approx(values.contrast / values.around_sd)
+        assert values.around_spread == pytest.approx(NOISE_PPM, rel=0.2)
+        assert values.cnr == pytest.approx(values.contrast / values.around_spread)
     peak = tuple(np.argwhere(truth)[np.abs(maps[1][truth]).argmax()])
     assert spot.peak == peak
 
@@ -82,7 +83,7 @@ def test_the_uncertainty_is_the_formula():
     n, m = values.voxels / 8, values.around_voxels / 8
     variance = values.around_sd**2 * (1 / n + 1 / m)
     assert values.z == pytest.approx(values.contrast / variance**0.5, rel=1e-6)
-    variance += (4 * 0.004) ** 2 / n
+    variance = (4 * 0.004) ** 2 * (1 / n + 1 / m)
     assert noisier.z == pytest.approx(values.contrast / variance**0.5, rel=1e-6)
 
 

@@ -97,14 +97,19 @@ class SpotLayers:
 
     def _show_numbers(self, spots: Sequence[Spot]) -> None:
         viewer, like = self._desk.viewer, self._desk.maps[0]
-        # In mm, so that the rings are round on voxels of any shape.
-        places = np.array([like.data_to_world(spot.peak) for spot in spots])
+        # The same along all axes, so that the rings are round on voxels of any shape; no finer than the maps,
+        # for the viewer's sliders step as the finest layer does.
+        origin = np.asarray(like.data_to_world((0, 0, 0)))
+        step = max(float(np.linalg.norm(like.data_to_world(e) - origin)) for e in np.eye(3))
+        places = np.array([like.data_to_world(spot.peak) for spot in spots]) / step
+        size = _RING_MM / step
         if self._numbers is None or self._numbers not in viewer.layers:
             self._numbers = Points(
                 ndim=3,
                 name=NUMBERS,
                 visible=not self._hidden,
-                size=_RING_MM,
+                size=size,
+                scale=(step,) * 3,
                 symbol="disc",
                 face_color=[0, 0, 0, 0],
                 border_width=0.08,
@@ -119,9 +124,9 @@ class SpotLayers:
         layer.features = {"number": np.arange(1, len(spots) + 1)}
         layer.face_color = np.zeros((len(spots), 4))
         layer.border_color = colours
-        layer.size = _RING_MM
+        layer.size = size
         # To the right of the ring.
-        away = (0, 0, 0.75 * _RING_MM)
+        away = (0, 0, 0.75 * size)
         layer.text = {"string": "{number}", "color": colours, "size": 12, "translation": away}
 
     def _on_layers(self, event: Any = None) -> None:

@@ -241,9 +241,12 @@ def test_spots_are_seen_in_the_viewer(panel, viewer, qtbot):
         expected = np.zeros(SHAPE, bool)
         expected[tuple(spot.region.T)] = True
         np.testing.assert_array_equal(regions.data == number, expected)
-        np.testing.assert_allclose(numbers.data[number - 1], np.multiply(spot.peak, SIZE))
+        place = numbers.data_to_world(numbers.data[number - 1])
+        np.testing.assert_allclose(place, np.multiply(spot.peak, SIZE))
     assert numbers.text.values.tolist() == ["1", "2"]
     assert panel.made(regions)
+    # The sliders step through the slices as they did without the rings.
+    assert [step for _, _, step in viewer.dims.range] == pytest.approx(SIZE)
     assert panel.made(numbers)
     assert not panel.made(viewer.layers["TKD"])
 
