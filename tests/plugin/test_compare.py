@@ -430,3 +430,11 @@ def test_fifty_rounds_leave_no_callback_behind(viewer, two):
         comparison.show(outline=False)
         comparison.close()
     assert heard() == before
+
+
+def test_the_cross_hair_stays_when_other_cells_are_made(viewer, two):
+    comparison = compare(viewer, two)
+    comparison.go_to((1, 7, 9))
+    for planes in (("axial", "sagittal", "coronal"), ("coronal",), ("sagittal", "axial"), ("axial",)):
+        comparison.show(planes=planes)
+        assert comparison.state()["voxel"] == [1, 7, 9]
