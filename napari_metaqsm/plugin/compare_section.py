@@ -27,9 +27,8 @@ from napari_metaqsm.plugin.editors import NumberBox, keep_wheel_for_scrolling, n
 from napari_metaqsm.plugin.layer_choice import MASKS, fits
 from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.section import Section, State
-from napari_metaqsm.referencing import reference
+from napari_metaqsm.plugin.zero import BRAIN, NONE, Zero, refer, zero_of
 
-_BRAIN, _NONE = "whole brain", "none"
 _ROWS_SHOWN = 5
 
 
@@ -87,17 +86,19 @@ class CompareSection(Section):
         return [layer for layer, item in pairs if item.checkState() == Qt.CheckState.Checked]
 
     def add(self, layer: Image) -> None:
-        """A map has just been made: check it and give it the reference that is chosen."""
+        """A map has just been made: check it and give it the reference that the others have."""
+        zero = zero_of(self.checked()) or self._chosen_zero()
         self.reset()
         self.maps.blockSignals(True)
         self.maps.item(self._layers.index(layer)).setCheckState(Qt.CheckState.Checked)
         self.maps.blockSignals(False)
         self.refresh()
-        self._set_reference([layer])
+        refer([layer], zero)
 
     def renew(self, layer: Image) -> None:
-        """A map has just got other values: give it the reference that is chosen."""
-        self._set_reference([layer])
+        """A map has just got other values: give it the reference that the others have."""
+        others = [other for other in self.checked() if other != layer]
+        refer([layer], zero_of(others) or self._chosen_zero())
         self.reset()
 
     def reset(self, event: Any = None) -> None:
@@ -131,29 +132,21 @@ class CompareSection(Section):
         masks = [layer for layer in self.viewer.layers if fits(layer, MASKS) and _is_mask(layer)]
         self._regions = [None, None, *masks]
         self.reference.clear()
-        self.reference.addItems([_BRAIN, _NONE, *(layer.name for layer in masks)])
+        self.reference.addItems([BRAIN, NONE, *(layer.name for layer in masks)])
         self.reference.setCurrentIndex(self._regions.index(current) if current in masks else min(index, 1))
 
     # ---------------------------------------------------------------------------- reference
     def _on_reference(self) -> None:
         try:
-            self._set_reference(self.checked())
+            refer(self.checked(), self._chosen_zero())
         except InputError as error:
             self.fail(str(error))
             return
         self.reset()
 
-    def _set_reference(self, layers: list[Image]) -> None:
-        name, region = self.reference.currentText(), self._regions[self.reference.currentIndex()]
-        for layer in layers:
-            known = layer.metadata.setdefault("metaqsm", {})
-            original = known.get("unreferenced", layer.data)
-            # Every method gives exactly zero outside its mask.
-            mask = original != 0
-            where = None if name == _NONE else mask if region is None else region.data
-            layer.data, record = reference(original, where, mask, name)
-            known["unreferenced"] = original
-            known["record"] = {**(known.get("record") or {}), "reference": {layer.name: record}}
+    def _chosen_zero(self) -> Zero:
+        region = self._regions[self.reference.currentIndex()]
+        return Zero(self.reference.currentText(), None if region is None else region.data)
 
     # --------------------------------------------------------------------------- comparison
     def toggle(self) -> None:

@@ -62,10 +62,11 @@ def original_of(layer: Image) -> np.ndarray:
     return metadata_of(layer).get("unreferenced", layer.data)
 
 
-def put(layer: Image, original: np.ndarray, values: np.ndarray, record: dict[str, Any]) -> None:
+def put(layer: Image, zero: Zero, original: np.ndarray, values: np.ndarray, record: dict[str, Any]) -> None:
     """Show a map with its zero, and say in its record what was taken off."""
     known = layer.metadata.setdefault("metaqsm", {})
     known["unreferenced"] = original
+    known["zero"] = zero
     known["record"] = {**(known.get("record") or {}), "reference": {layer.name: record}}
     layer.data = values
 
@@ -73,7 +74,7 @@ def put(layer: Image, original: np.ndarray, values: np.ndarray, record: dict[str
 def refer(layers: Sequence[Image], zero: Zero) -> None:
     """Give all these maps their zero, at once."""
     for layer, found in zip(layers, referenced([original_of(x) for x in layers], zero), strict=True):
-        put(layer, *found)
+        put(layer, zero, *found)
 
 
 def zero_record(layer: Image) -> dict[str, Any] | None:
@@ -82,8 +83,14 @@ def zero_record(layer: Image) -> dict[str, Any] | None:
     return next(iter((record.get("reference") or {}).values()), None)
 
 
-def same_zero(layers: Sequence[Image]) -> str | None:
-    """The name of the zero that all these maps have, or None."""
+def zero_of(layers: Sequence[Image]) -> Zero | None:
+    """The zero that all these maps were given, for one that joins them; None where there is none such."""
+    zeros = [metadata_of(layer).get("zero") for layer in layers]
+    return zeros[0] if zeros and all(zero is zeros[0] for zero in zeros) else None
+
+
+def zero_name(layers: Sequence[Image]) -> str | None:
+    """The name of the zero that all these maps have by their records, or None."""
     names = {(zero_record(layer) or {}).get("region") for layer in layers}
     return names.pop() if len(names) == 1 else None
 

@@ -139,13 +139,14 @@ class Desk(QObject):
         """Give all maps another zero, in a worker; of several asked for at once the last is taken."""
         layers = list(self.maps)
         originals = [original_of(layer) for layer in layers]
-        self._latest.ask(lambda: (layers, referenced(originals, zero)), stop=True)
+        self._latest.ask(lambda: (layers, zero, referenced(originals, zero)), stop=True)
 
-    def _put(self, found: tuple[list[Image], Referenced]) -> None:
-        for layer, each in zip(*found, strict=True):
+    def _put(self, done: tuple[list[Image], Zero, Referenced]) -> None:
+        layers, zero, found = done
+        for layer, each in zip(layers, found, strict=True):
             # A map computed anew meanwhile is not to be overwritten by the old one.
             if layer in self.maps and original_of(layer) is each[0]:
-                put(layer, *each)
+                put(layer, zero, *each)
 
     # ----------------------------------------------------------------------------- its place
     @property

@@ -26,7 +26,7 @@ from napari_metaqsm.plugin.editors import NumberBox, keep_wheel_for_scrolling, n
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.section import in_words
-from napari_metaqsm.plugin.zero import BRAIN, CSF, NONE, OFFSET, Zero, check_region, same_zero, zero_record
+from napari_metaqsm.plugin.zero import BRAIN, CSF, NONE, OFFSET, Zero, check_region, zero_name, zero_record
 from napari_metaqsm.referencing import csf
 
 _REGION = "region"
@@ -131,7 +131,7 @@ class MapsPanel(QWidget):
 
     def _show_zero(self) -> None:
         """Show the zero that the maps have, wherever it was chosen."""
-        name = same_zero(self.desk.maps) if self.desk.maps else None
+        name = zero_name(self.desk.maps) if self.desk.maps else None
         if name is not None:
             known = {"brain": BRAIN}.get(name, name)
             self.zero.setCurrentIndex(max(self.zero.findData(known if known in _CHOICES else _REGION), 0))

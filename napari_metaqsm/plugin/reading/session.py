@@ -59,7 +59,7 @@ _LATER = ("contour", "selected_label")
 # Of what this plugin knows of a layer: told by name or made anew when the layer is opened.
 _TOLD = (
     *("quantity", "unit", "space", "acquisition", "b0_direction", "orientation", "record"),
-    "unreferenced",
+    *("unreferenced", "zero"),
 )
 _PLACE = ("scale", "translate", "affine", "units", "axis_labels")
 

@@ -5,8 +5,10 @@ import gc
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.compare_section import CompareSection
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.zero import NONE, OFFSET, Zero, zero_record
 from napari_metaqsm.scan import Acquisition
@@ -128,3 +130,17 @@ def test_a_region_outside_a_map_changes_none_and_says_why(desk, viewer, qtbot):
     assert "'vein' has no voxel" in told.args[0]
     assert viewer.layers["one"].data.max() == 0.5
     assert zero_record(two) is None
+
+
+def test_a_map_made_later_gets_the_zero_that_the_others_were_given(desk, viewer, qtbot):
+    region = np.zeros(SHAPE, bool)
+    region[2] = True
+    desk.refer(Zero("vein", region))
+    qtbot.waitUntil(lambda: not desk.is_referring)
+    section = CompareSection(viewer)
+    qtbot.addWidget(section)
+    section.maps.findItems("one", Qt.MatchFlag.MatchExactly)[0].setCheckState(Qt.CheckState.Checked)
+    two = add(viewer, "two", "susceptibility", value=0.1)
+    section.add(two)
+    assert zero_record(two)["region"] == "vein"
+    assert zero_record(two)["voxels"] == 80
