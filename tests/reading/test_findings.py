@@ -213,15 +213,19 @@ def test_a_fault_raises_itself_and_nothing_else(head, fault):
 
 
 def test_half_turns_and_signs_are_told_apart(head):
-    for fault, advice in (("half turns by slice", "add π"), ("signs by slice", "change the sign")):
-        found = looked({**head, **FAULTS[fault][2](head)})
-        assert f"every other slice along axis 3 ({advice})" in found["Phase from slice to slice"].what_to_do
+    for fault, words, advice in (
+        ("half turns by slice", "turns by half a circle", "add π"),
+        ("signs by slice", "changes its sign", "change the sign"),
+    ):
+        found = looked({**head, **FAULTS[fault][2](head)})["Phase from slice to slice"]
+        assert words in found.what
+        assert f"every other slice along axis 3 ({advice})" in found.what_to_do
 
 
 def test_a_wrap_through_half_the_head_is_not_taken_for_the_sign(head):
     half = np.zeros(head["geometry"].shape, np.float32)
     half[:, :, half.shape[2] // 2 :] = TURN_PPM
-    found = looked({**head, "total_field": head["total_field"] + half})
+    found = looked({**head, "total_field": head["total_field"] + half, "maps": None})
     assert raised(found) == {"Wraps left in the field"}
 
 

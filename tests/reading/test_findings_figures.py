@@ -178,6 +178,11 @@ def test_of_a_field_mapping_scan_the_short_difference_is_raised(shared):
     found = find(scan.geometry, scan.acquisition, phase=scan.phase, magnitude=scan.magnitude)
     assert raised(found) == {"Number of echoes", "Last echo", "Voxel size"}
     assert next(f for f in found if f.name == "Last echo").what == "Phase difference too short: 2.46 ms"
+    # Mirrored slices leave no smooth phase: that is not to be taken for a filter.
+    mirrored = scan.phase.astype(np.float32)
+    mirrored[..., ::2] *= -1
+    found = find(scan.geometry, scan.acquisition, phase=mirrored, magnitude=scan.magnitude)
+    assert raised(found) == {"Number of echoes", "Last echo", "Voxel size", "Phase from slice to slice"}
 
 
 def test_of_a_crop_only_the_crop_is_raised(shared):
