@@ -13,8 +13,8 @@ from napari_metaqsm.operators.dipole import dipole_kernel
 from napari_metaqsm.operators.fourier import irfftn, multiply_spectrum, rfftn
 from napari_metaqsm.operators.gradient import (
     gradient,
-    gradient_adjoint,
     gradient_spectrum,
+    weighted_adjoint,
     weighted_laplacian,
 )
 from napari_metaqsm.operators.inside import falling, pairs_inside, percentiles
@@ -308,7 +308,7 @@ def streaks(chi: Tensor, weights: Tensor, geometry: Geometry, parameters: ILSQRP
         return irfftn(spectrum.view(kernel.shape), geometry.shape)
 
     def adjoint(u: Tensor) -> Tensor:
-        back = rfftn(gradient_adjoint(u * weights, voxel))
+        back = rfftn(weighted_adjoint(u, weights, voxel))
         return torch.view_as_real(back.flatten()[cone].mul_(scale))
 
     announce("streaks")

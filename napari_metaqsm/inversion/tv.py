@@ -110,7 +110,7 @@ def tv(
     | head, 0.62×0.62×0.76 mm, noise 0.2 ppb | 44.5 | 44.4 | 45.9 | 44.4 |
     | head, 1.17×1.17×1.20 mm, noise 0.4 ppb | 19.4 | 19.8 | 18.0 | 17.8 |
 
-    The phantom (256×256×64) takes 61 steps, 200 to 240 pairs of its FFTs and 22 to 24 volumes of memory.
+    The phantom (256×256×64) takes 61 steps, 200 to 240 pairs of its FFTs and 12 to 18 volumes of memory.
 
     References
     ----------

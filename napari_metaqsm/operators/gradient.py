@@ -41,6 +41,15 @@ def gradient_adjoint(g: Tensor, voxel_size_mm: Triple, *, periodic: bool = False
     return result
 
 
+def weighted_adjoint(g: Tensor, weights: Tensor, voxel_size_mm: Triple) -> Tensor:
+    """``gradient_adjoint(weights * g)`` (i, j, k) of two (3, i, j, k), without keeping the product."""
+    if not _is_compiled(g):
+        return gradient_adjoint(weights * g, voxel_size_mm)
+    result = g.new_empty(g.shape[1:])
+    _compiled().weighted_adjoint(g.numpy(), weights.numpy(), result.numpy(), _scales(g, voxel_size_mm))
+    return result
+
+
 def weighted_laplacian(
     x: Tensor, weights: Tensor, voxel_size_mm: Triple, *, periodic: bool = False
 ) -> Tensor:

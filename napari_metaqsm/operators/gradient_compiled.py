@@ -55,6 +55,33 @@ def gradient_adjoint(g, out, scale, periodic):
 
 
 @numba.njit(nogil=True, cache=True, parallel=True)
+def weighted_adjoint(g, w, out, scale):
+    ni, nj, nk = out.shape
+    for plane in numba.prange(ni):
+        i = np.intp(plane)  # unsigned as it comes, and less one it would turn into a float
+        # Where there is no neighbour before, or none after, that difference counts nothing.
+        before_i = i - 1 if i > 0 else ni - 1
+        from_i = scale[0] * (i > 0)
+        to_i = scale[0] * (i + 1 < ni)
+        for j in range(nj):
+            before_j = j - 1 if j > 0 else nj - 1
+            from_j = scale[1] * (j > 0)
+            to_j = scale[1] * (j + 1 < nj)
+            for k in range(nk):
+                before_k = k - 1 if k > 0 else nk - 1
+                from_k = scale[2] * (k > 0)
+                to_k = scale[2] * (k + 1 < nk)
+                out[i, j, k] = (
+                    from_i * w[0, before_i, j, k] * g[0, before_i, j, k]
+                    - to_i * w[0, i, j, k] * g[0, i, j, k]
+                    + from_j * w[1, i, before_j, k] * g[1, i, before_j, k]
+                    - to_j * w[1, i, j, k] * g[1, i, j, k]
+                    + from_k * w[2, i, j, before_k] * g[2, i, j, before_k]
+                    - to_k * w[2, i, j, k] * g[2, i, j, k]
+                )
+
+
+@numba.njit(nogil=True, cache=True, parallel=True)
 def weighted_laplacian(x, w, out, scale, periodic):
     ni, nj, nk = x.shape
     si, sj, sk = scale[0] ** 2, scale[1] ** 2, scale[2] ** 2

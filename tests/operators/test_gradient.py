@@ -8,6 +8,7 @@ from napari_metaqsm.operators.gradient import (
     gradient,
     gradient_adjoint,
     gradient_spectrum,
+    weighted_adjoint,
     weighted_laplacian,
 )
 from napari_metaqsm.scan import Geometry
@@ -54,6 +55,7 @@ def test_what_is_compiled_and_what_torch_does_agree(periodic, dtype):
     for compute in (
         lambda x, g: gradient(x, VOXELS, periodic=periodic),
         lambda x, g: gradient_adjoint(g, VOXELS, periodic=periodic),
+        lambda x, g: weighted_adjoint(g, draw(3, *SHAPE, seed=2, dtype=dtype), VOXELS),
         lambda x, g: weighted_laplacian(x, g, VOXELS, periodic=periodic),
     ):
         with_torch = compute(x.requires_grad_(), g.requires_grad_()).detach()
