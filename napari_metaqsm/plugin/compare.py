@@ -204,7 +204,7 @@ class Comparison:
         _open.remove(self)
         self._disconnect()
         with self._stage.alone():
-            self._stage.clear()
+            self._stage.release()
             overlays.remove(self.viewer)
             viewer_state.restore(self.viewer, self._saved)
         self._on_closed()

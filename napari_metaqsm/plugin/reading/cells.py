@@ -12,6 +12,7 @@ from napari.utils.colormaps import Colormap
 
 from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.reading import marks
+from napari_metaqsm.plugin.reading.drawn_over import DrawnOver
 from napari_metaqsm.plugin.reading.look_state import Look
 from napari_metaqsm.plugin.reading.pictures import (
     DifferencePicture,
@@ -98,6 +99,7 @@ class PlaneMarks:
     axes: Axes
     look: Callable[[], Look]
     mask: Callable[[], np.ndarray | None]
+    over: DrawnOver
     pair: PairPicture | None
     lettered: tuple[np.ndarray, np.ndarray] | None
     version: int = 0
@@ -123,13 +125,16 @@ class PlaneMarks:
         )
         if self._drawn is None or self._drawn[0] != key:
             mask = self.mask() if look.outline else None
+            index = voxel[axes.through]
             drawn = marks.draw(
                 self.raster,
-                None if mask is None else plane_of(mask, axes, voxel[axes.through]) != 0,
+                None if mask is None else plane_of(mask, axes, index) != 0,
                 (voxel[axes.down], voxel[axes.right]) if look.cross_hair else None,
                 key[3],
                 self._letters(),
                 self.thickness,
+                self.over.strokes(axes, index),
+                self.over.lines(axes, index),
             )
             self._drawn = (key, drawn)
         return self._drawn[1]
@@ -161,7 +166,7 @@ def make_cells(
         for picture in pictures:
             plain = isinstance(picture, MapPicture) and row is rows[0]
             layer = picture.layer if plain else _view(frame, picture, row.axes, host, box, slab)
-            marks_layer = _marks_layer(frame, row, host, box)
+            marks_layer = _marks_layer(frame, row, host, box, row.over.palette)
             plane = frame.plane_of(row.axes)
             cells.append(Cell(picture, row.axes, plane, layer, marks_layer, len(rows) == 1, row is rows[0]))
     return cells
@@ -184,7 +189,9 @@ def _view(
     )
 
 
-def _marks_layer(frame: Frame, row: PlaneMarks, host: Axes, box: tuple[np.ndarray, np.ndarray]) -> Image:
+def _marks_layer(
+    frame: Frame, row: PlaneMarks, host: Axes, box: tuple[np.ndarray, np.ndarray], palette: Colormap
+) -> Image:
     shape = list(_shape(frame, row.axes, host))
     steps, start = placed(frame, row.axes, host, box)
     for axis, pixels, per_voxel in zip(host[1:], row.raster.shape, row.raster.per_voxel, strict=True):
@@ -195,8 +202,8 @@ def _marks_layer(frame: Frame, row: PlaneMarks, host: Axes, box: tuple[np.ndarra
         SliceView(tuple(shape), host, row.picture, np.dtype(np.uint8)),
         name="marks",
         affine=_affine(steps, start),
-        contrast_limits=(0, len(marks.PALETTE.colors) - 1),
-        colormap=marks.PALETTE,
+        contrast_limits=(0, len(palette.colors) - 1),
+        colormap=palette,
         interpolation2d="nearest",
         **_plain(frame, ""),
     )

@@ -1,4 +1,4 @@
-"""What is drawn over the pictures of one plane: the mask's outline, the cross hair, the wipe, the letters.
+"""What is drawn over the pictures of one plane: outlines, regions, lines, cross hair, wipe, letters.
 
 One small picture with a palette, shared by all cells of the plane: napari's own shapes take longer to
 renew than the maps themselves.
@@ -6,17 +6,18 @@ renew than the maps themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from napari.utils.colormaps import Colormap
 
-NOTHING, OUTLINE, CROSS, LETTER = range(4)
+NOTHING, OUTLINE, CROSS, LETTER, LINE = range(5)
 # Seen over black, gray and white, and told apart by the colour-blind.
 PALETTE = Colormap(
-    [[0, 0, 0, 0], [0.94, 0.89, 0.26, 0.9], [0.34, 0.71, 0.91, 0.8], [1, 1, 1, 1]],
+    [[0, 0, 0, 0], [0.94, 0.89, 0.26, 0.9], [0.34, 0.71, 0.91, 0.8], [1, 1, 1, 1], [0.95, 0.5, 0.2, 1]],
     name="marks",
     interpolation="linear",
 )
@@ -62,6 +63,8 @@ def draw(
     wipe: float | None = None,
     letters: Letters | None = None,
     thickness: float = 1.0,
+    strokes: Sequence[tuple[np.ndarray, bool]] = (),
+    lines: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """The marks of one plane.
 
@@ -71,15 +74,21 @@ def draw(
     cross : the voxel that the cross hair stands at
     wipe : the column at whose left edge the wipe stands
     thickness : of lines, in pixels of the raster
+    strokes : (down, right) uint8 colours, 0 for none, and whether all of it is drawn or only its edges
+    lines : (points, 2), voxels down and to the right
 
     Returns
     -------
-    (down, right) uint8, indices of :data:`PALETTE`
+    (down, right) uint8, indices of :data:`PALETTE`, and beyond it of the colours of ``strokes``
     """
     marks = np.zeros(raster.shape, np.uint8)
     width = max(round(thickness), 1)
+    for colours, filled in sorted(strokes, key=lambda stroke: not stroke[1]):
+        _colour(marks, colours, raster, 0 if filled else width)
     if mask is not None:
-        _outline(marks, mask, raster, width)
+        _colour(marks, mask.astype(np.uint8) * OUTLINE, raster, width)
+    for points in lines:
+        _line(marks, points, raster, width)
     if cross is not None:
         _cross(marks, [(v + 0.5) * per for v, per in zip(cross, raster.per_voxel, strict=True)], thickness)
     if wipe is not None:
@@ -90,20 +99,37 @@ def draw(
     return marks
 
 
-def _outline(marks: np.ndarray, mask: np.ndarray, raster: Raster, width: int) -> None:
-    """The rim of the mask, ``width`` pixels wide, on its inner side; a picture's own edge is none."""
+def _colour(marks: np.ndarray, colours: np.ndarray, raster: Raster, width: int) -> None:
+    """The rims of what is coloured, ``width`` pixels wide, on their inner side; all of it for a width of 0.
+
+    A picture's own edge is no rim.
+    """
     rows, columns = (
         np.minimum((np.arange(n) / per).astype(np.intp), m - 1)
-        for n, per, m in zip(raster.shape, raster.per_voxel, mask.shape, strict=True)
+        for n, per, m in zip(raster.shape, raster.per_voxel, colours.shape, strict=True)
     )
-    fine = mask[rows[:, None], columns]
-    inner = fine.copy()
-    for shift in (width,) if width == 1 else (1, width):
-        inner[shift:] &= fine[:-shift]
-        inner[:-shift] &= fine[shift:]
-        inner[:, shift:] &= fine[:, :-shift]
-        inner[:, :-shift] &= fine[:, shift:]
-    marks[fine & ~inner] = OUTLINE
+    fine = colours[rows[:, None], columns]
+    drawn = fine != 0
+    if width:
+        inner = drawn.copy()
+        for shift in (width,) if width == 1 else (1, width):
+            inner[shift:] &= fine[shift:] == fine[:-shift]
+            inner[:-shift] &= fine[:-shift] == fine[shift:]
+            inner[:, shift:] &= fine[:, shift:] == fine[:, :-shift]
+            inner[:, :-shift] &= fine[:, :-shift] == fine[:, shift:]
+        drawn &= ~inner
+    marks[drawn] = fine[drawn]
+
+
+def _line(marks: np.ndarray, points: np.ndarray, raster: Raster, width: int) -> None:
+    pixels = (points + 0.5) * raster.per_voxel
+    for start, end in itertools.pairwise(pixels):
+        count = int(np.abs(end - start).max()) + 2
+        down, right = np.round(np.linspace(start, end, count) - width / 2).astype(int).T
+        for row, column in itertools.product(range(width), repeat=2):
+            inside = (down + row >= 0) & (down + row < marks.shape[0])
+            inside &= (right + column >= 0) & (right + column < marks.shape[1])
+            marks[(down + row)[inside], (right + column)[inside]] = LINE
 
 
 def _cross(marks: np.ndarray, at: list[float], thickness: float) -> None:

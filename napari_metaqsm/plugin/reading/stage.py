@@ -12,6 +12,7 @@ from napari.layers import Image, Layer
 
 from napari_metaqsm.plugin.reading import fitting, overlays, viewer_state
 from napari_metaqsm.plugin.reading.cells import DIVERGING, Cell, PlaneMarks, make_cells, placed
+from napari_metaqsm.plugin.reading.drawn_over import DrawnOver
 from napari_metaqsm.plugin.reading.look_state import DIFFERENCES, IN_PLACE, Look
 from napari_metaqsm.plugin.reading.pictures import (
     MAXIMUM,
@@ -68,6 +69,8 @@ class Stage:
         self._slab = Slab()
         self._thickness: list[float] = []
         self._contrast_changed = contrast_changed
+        with self.alone():
+            self._over = DrawnOver(viewer, self.frame, self._on_drawn, lambda: self.is_busy)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -93,7 +96,8 @@ class Stage:
             several = len(planes) > 1
             self.rows = [
                 PlaneMarks(
-                    frame, each, lambda: self.look, self._outlined, pair, self.box if several else None
+                    *(frame, each, lambda: self.look, self._outlined, self._over, pair),
+                    self.box if several else None,
                 )
                 for each in planes
             ]
@@ -150,6 +154,22 @@ class Stage:
                 for layer in (cell.marks, *((cell.layer,) if cell.is_own else ())):
                     if layer in self.viewer.layers:
                         self.viewer.layers.remove(layer)
+
+    def release(self) -> None:
+        """Take the cells away, and give back what is drawn over them."""
+        self.clear()
+        self._over.release()
+
+    def _on_drawn(self, recoloured: bool) -> None:
+        """Something over the cells is another."""
+        if recoloured:
+            palette = self._over.palette
+            for cell in self.cells:
+                cell.marks.colormap = palette
+        for row in self.rows:
+            row.version += 1
+        for cell in self.cells:
+            cell.marks.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _lay_out(self) -> None:
         grid, count = self.viewer.canvas.grid, len(self.cells) // len(self.rows)
