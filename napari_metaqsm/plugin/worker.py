@@ -75,6 +75,21 @@ class CancellableWorker(FunctionWorker):
             self.progress.plotted.emit(points)
 
 
+class _Once:
+    """A call that is made once and holds nothing afterwards.
+
+    napari keeps every worker that was started, with its function, until the window closes: a volume in its
+    arguments would stay in memory for as long.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._call = [(function, args)]
+
+    def __call__(self) -> Any:
+        function, args = self._call.pop()
+        return function(*args)
+
+
 def start(
     function: Callable[..., Any],
     *args: Any,
@@ -90,8 +105,7 @@ def start(
     ``finished`` is called last and always, after ``returned``, ``errored`` or neither (cancelled).
     """
     worker = create_worker(
-        function,
-        *args,
+        _Once(function, args),
         _worker_class=CancellableWorker,
         _ignore_errors=True,  # else napari shows the traceback as well; the caller shows the message
         _start_thread=False,

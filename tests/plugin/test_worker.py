@@ -1,6 +1,8 @@
 """The worker: progress, result, errors of every kind, cancelling, and that it always finishes."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -110,6 +112,27 @@ def test_a_pause_in_a_loop_does_not_keep_its_points_back(qtbot):
     qtbot.waitUntil(lambda: sum(map(len, heard.points)) == 2, timeout=5000)
     go.set()
     qtbot.waitUntil(heard.finished, timeout=5000)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_worker_that_is_kept_does_not_keep_what_it_was_given(qtbot, fails):
+    class Volume:
+        pass
+
+    def read(volume):
+        if fails:
+            raise InputError("it cannot be read")
+
+    volume = Volume()
+    heard = Heard()
+    kept = heard.start(read, volume)
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    gone = weakref.ref(volume)
+    heard.errors.clear()  # an error holds on to where it was raised
+    del volume
+    gc.collect()
+    assert gone() is None
+    assert kept is not None
 
 
 @pytest.mark.parametrize(
