@@ -24,7 +24,7 @@ HIDDEN, VEIL, OUTLINE = "not shown", "veil", "outline"
 _COLOUR = (0.94, 0.89, 0.26, 1.0)
 _OPACITY = {VEIL: 0.35, OUTLINE: 0.9}
 # From a change on the desk to computing: of several changes in a row, the last counts.
-_QUIET_MS = 400
+QUIET_MS = 400
 
 
 class VeilControl(QWidget):
@@ -46,7 +46,7 @@ class VeilControl(QWidget):
         self._latest = Latest(self._on_found, self._say)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
-        self._soon.setInterval(_QUIET_MS)
+        self._soon.setInterval(QUIET_MS)
         self._soon.timeout.connect(self._measure)
         self.how = QComboBox()
         self.how.addItems([HIDDEN, VEIL, OUTLINE])
