@@ -162,6 +162,15 @@ class Comparison:
         """Show the brain as large as the cells allow."""
         self._stage.fit()
 
+    @property
+    def magnification(self) -> float:
+        """Of the pictures; 1 where the brain fills the cells. Setting it leaves the middle where it is."""
+        return self.viewer.scene.camera.zoom / self._stage.fitting_zoom
+
+    @magnification.setter
+    def magnification(self, value: float) -> None:
+        self.viewer.scene.camera.zoom = value * self._stage.fitting_zoom
+
     def go_to(self, voxel: Sequence[float]) -> None:
         """Move the cross hair to a voxel of the maps."""
         self._stage.frame.go_to(voxel)

@@ -29,6 +29,8 @@ from napari_metaqsm.plugin.reading.planes import Axes, Frame, edge_letters
 
 # The quantity of layers that only show: nothing else takes them for results.
 VIEW = "view"
+# Less of a title does not tell maps apart.
+_SHORT_TITLE = 10
 # Dark where nothing differs, as outside of the mask.
 DIVERGING = Colormap(
     [[0.65, 0.9, 1.0, 1], [0.15, 0.45, 0.9, 1], [0, 0, 0, 1], [0.85, 0.25, 0.1, 1], [1.0, 0.85, 0.5, 1]],
@@ -79,8 +81,11 @@ class Cell:
         width : in characters; a longer title loses its middle
         """
         value = value_text(self.picture.value(frame, self.axes), self.picture.unit)
-        rest = f"{'' if self.alone else f'  {self.plane}'}   {value}"
-        title, room = self.picture.title, max(width - len(rest), 8)
+        plane = "" if self.alone else f"  {self.plane}"
+        rest, title = f"{plane}   {value}", self.picture.title
+        if width - len(rest) < min(len(title), _SHORT_TITLE):  # a narrow cell: the unit stands at the bar
+            rest = f"{plane[:5]}  {value.removesuffix(self.picture.unit).strip()}"
+        room = max(width - len(rest), 5)
         if len(title) > room:
             title = f"{title[: room - room // 2 - 1]}…{title[-(room // 2) :]}"
         return title + rest
@@ -207,6 +212,14 @@ def _marks_layer(
         interpolation2d="nearest",
         **_plain(frame, ""),
     )
+
+
+def make_filler(frame: Frame) -> Image:
+    """A hidden layer that takes a place in a cell and nothing else."""
+    nothing = np.broadcast_to(np.uint8(0), frame.shape)
+    place = _affine(frame.steps, frame.origin)
+    settings = _plain(frame, "")
+    return Image(nothing, name="empty", visible=False, contrast_limits=(0, 1), affine=place, **settings)
 
 
 def _plain(frame: Frame, unit: str) -> dict[str, Any]:

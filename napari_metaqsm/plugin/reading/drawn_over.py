@@ -1,8 +1,8 @@
 """What the reader drew, shown in every cell of a comparison: regions, spots, a veil, a line.
 
 napari's grid gives every visible layer a cell of its own. So these layers are hidden while a comparison is
-open, and drawn with the marks of the cells; they can be painted all the same. Their eye in the layer list
-takes them away and brings them back.
+open, and drawn with the marks of the cells. napari paints visible layers only: the one that is being drawn
+in, the *pen*, is shown in the first cell, and drawn in all of them.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class DrawnOver:
     Parameters
     ----------
     changed : called when something of them is to be drawn anew; True where the palette is another too
+    pen_changed : called when another layer, or none, is drawn in
     is_busy : whether the comparison itself is changing the viewer
     """
 
@@ -56,22 +57,34 @@ class DrawnOver:
         viewer: ViewerModel,
         frame: Frame,
         changed: Callable[[bool], None],
+        pen_changed: Callable[[], None],
         is_busy: Callable[[], bool],
     ) -> None:
+        self.pen: Layer | None = None
         self._viewer, self._frame = viewer, frame
-        self._changed, self._is_busy = changed, is_busy
+        self._changed, self._pen_changed, self._is_busy = changed, pen_changed, is_busy
         self._followed: list[Layer] = []
         self._slots: dict[tuple[str, int], int] = {}
         self._colours: list[Any] = []
         for layer in viewer.layers:
             self._follow(layer)
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
+            if layer in self._followed:
+                layer.visible = False
+        for emitter, heard in self._list_events():
+            emitter.connect(heard)
+
+    def _list_events(self) -> list[tuple[Any, Callable[[Any], None]]]:
+        layers = self._viewer.layers
+        return [
+            (layers.events.inserted, self._on_inserted),
+            (layers.events.removed, self._on_removed),
+            (layers.selection.events.active, self._on_active),
+        ]
 
     def release(self) -> None:
         """Give the layers back, visible where they were drawn."""
-        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for emitter, heard in self._list_events():
+            emitter.disconnect(heard)
         for layer in list(self._followed):
             drawn = self._is_drawn(layer)
             self._let_go(layer)
@@ -145,7 +158,6 @@ class DrawnOver:
         known = layer.metadata.setdefault("metaqsm", {})
         # What only the reading room shows hides by itself while maps are compared.
         known[_FLAG] = known.get(_FLAG) or layer.visible or known.get("quantity") in _FILLED + _OUTLINED
-        layer.visible = False
         self._followed.append(layer)
         for event in self._events(layer):
             event.connect(self._on_strokes)
@@ -166,11 +178,15 @@ class DrawnOver:
     def _on_inserted(self, event: Any) -> None:
         self._follow(event.value)
         if event.value in self._followed:
+            self._take_up(event.value if event.value.visible else self.pen)
             self._changed(False)
 
     def _on_removed(self, event: Any) -> None:
         if event.value in self._followed:
             self._let_go(event.value)
+            if event.value == self.pen:
+                self.pen = None
+                self._pen_changed()
             self._changed(False)
 
     def _on_strokes(self, event: Any) -> None:
@@ -181,14 +197,23 @@ class DrawnOver:
         self._changed(recoloured)
 
     def _on_eye(self, event: Any) -> None:
-        """The reader opened the eye of a layer that has no cell: draw it, or do not any more."""
-        layer = event.source
-        if not layer.visible or self._is_busy():
+        """The reader opened an eye, to draw in that layer, or closed one, not to see it any more."""
+        if self._is_busy():
             return
-        known = layer.metadata["metaqsm"]
-        known[_FLAG] = not known.get(_FLAG)
-        layer.visible = False
+        layer = event.source
+        layer.metadata["metaqsm"][_FLAG] = layer.visible
+        self._take_up(layer if layer.visible else None)
         self._changed(False)
+
+    def _on_active(self, event: Any) -> None:
+        """Another layer was selected: what was drawn in so far is put away, and stays drawn."""
+        if self.pen is not None and event.value != self.pen and not self._is_busy():
+            self._take_up(None)
+
+    def _take_up(self, pen: Layer | None) -> None:
+        if pen != self.pen:
+            self.pen = pen
+            self._pen_changed()
 
 
 def _seen(layer: Labels, label: int) -> tuple[float, ...]:

@@ -38,16 +38,24 @@ def size_mm(frame: Frame, planes: Sequence[Axes], box: Box) -> np.ndarray:
     return np.max([(size[axes.down], size[axes.right]) for axes in planes], axis=0)
 
 
+def fitting_zoom(frame: Frame, planes: Sequence[Axes], box: Box) -> float:
+    """The magnification at which the brain is as large as a cell allows."""
+    cell = np.asarray(frame.viewer.canvas.viewbox_size(frame.viewer.layers))
+    return _magnification(cell, size_mm(frame, planes, box), _room(planes))
+
+
 def fit(frame: Frame, planes: Sequence[Axes], box: Box) -> None:
     """Show the brain as large as a cell allows."""
-    viewer = frame.viewer
-    camera = viewer.scene.camera
-    cell = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
-    top, bottom, _ = room = _ROOM if len(planes) == 1 else _ROOM_OF_ROWS
-    camera.zoom = _magnification(cell, size_mm(frame, planes, box), room)
+    camera = frame.viewer.scene.camera
+    top, bottom, _ = _room(planes)
+    camera.zoom = fitting_zoom(frame, planes, box)
     middle = frame.place((box[0] + box[1]) / 2)
     row, column = middle[planes[0].down], middle[planes[0].right]
     camera.center = (0, row - (top - bottom) / 2 / camera.zoom, column)
+
+
+def _room(planes: Sequence[Axes]) -> tuple[int, int, int]:
+    return _ROOM if len(planes) == 1 else _ROOM_OF_ROWS
 
 
 def _magnification(cell: np.ndarray, size: np.ndarray, room: tuple[int, int, int]) -> float:

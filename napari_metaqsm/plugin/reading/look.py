@@ -202,12 +202,14 @@ class LookPanel(QWidget):
         comparison = self.comparison
         if comparison is None or comparison.layers == self.layers():
             return
-        state = comparison.state()
+        state, magnification = comparison.state(), comparison.magnification
         self._reopening = True
         comparison.close()
         self._reopening = False
         if self.layers():
             self._open(state)
+        if self.comparison is not None:  # its cells may be smaller or larger
+            self.comparison.magnification = magnification
         self._refresh()
 
     def toggle(self) -> None:

@@ -129,6 +129,8 @@ class _Names(QTableView):
     def place(self) -> None:
         """Lie over the column of the table."""
         table, figures = self._table, self._table.viewport().geometry()
+        if table.model() is None:  # the window is being taken down
+            return
         header = table.horizontalHeader().geometry()
         self.horizontalHeader().setFixedHeight(header.height())
         width, height = table.columnWidth(NAME_COLUMN), header.height() + figures.height()

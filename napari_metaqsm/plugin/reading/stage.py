@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
 from napari_metaqsm.plugin.reading import fitting, overlays, viewer_state
-from napari_metaqsm.plugin.reading.cells import DIVERGING, Cell, PlaneMarks, make_cells, placed
+from napari_metaqsm.plugin.reading.cells import DIVERGING, Cell, PlaneMarks, make_cells, make_filler, placed
 from napari_metaqsm.plugin.reading.drawn_over import DrawnOver
 from napari_metaqsm.plugin.reading.look_state import DIFFERENCES, IN_PLACE, Look
 from napari_metaqsm.plugin.reading.pictures import (
@@ -59,6 +59,10 @@ class Stage:
         self.layers = list(layers)
         self.look = look
         self.cells: list[Cell] = []
+        # One in each cell but the first, beside the layer that is drawn in.
+        self._fillers: list[Image] = []
+        # At which the brain fills the cells, as they were laid out.
+        self.fitting_zoom = 1.0
         # Whether the stage is changing the viewer itself.
         self.is_busy = False
         self.frame = Frame(viewer, next(filter(is_susceptibility, self.layers), self.layers[0]))
@@ -70,7 +74,7 @@ class Stage:
         self._thickness: list[float] = []
         self._contrast_changed = contrast_changed
         with self.alone():
-            self._over = DrawnOver(viewer, self.frame, self._on_drawn, lambda: self.is_busy)
+            self._over = DrawnOver(*(viewer, self.frame, self._on_drawn, self._on_pen, lambda: self.is_busy))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -102,14 +106,8 @@ class Stage:
                 for each in planes
             ]
             self.cells = make_cells(frame, pictures, self.rows, self.box, self._slab)
-            shown = [layer for cell in self.cells for layer in (cell.layer, cell.marks)]
-            with viewer.layers.batched_update():
-                for layer in shown:
-                    if layer not in viewer.layers:
-                        viewer.add_layer(layer)
-                for layer in viewer.layers:
-                    layer.visible = layer in shown
-                viewer_state.put_in_order(viewer, shown)
+            self._put_in_place()
+            self._on_drawn(True)  # the first pictures met colours before there were cells
             viewer_state.select(viewer, selected)
             self._lay_out()
             self._decorate()
@@ -117,6 +115,38 @@ class Stage:
             if len(point) == viewer.dims.ndim:
                 viewer.dims.point = point
         self.apply()
+
+    def _put_in_place(self) -> None:
+        """Show the layers of the cells, cell by cell, and the one that is drawn in; hide all others."""
+        viewer, pen = self.viewer, self._over.pen
+        wanted = len(self.cells) - 1 if pen is not None else 0
+        unused, self._fillers = self._fillers[wanted:], self._fillers[:wanted]
+        self._fillers += [make_filler(self.frame) for _ in range(wanted - len(self._fillers))]
+        beside = [pen, *self._fillers] if pen is not None else []
+        shown: list[Layer] = []
+        for number, cell in enumerate(self.cells):
+            shown += [cell.layer, *beside[number : number + 1], cell.marks]
+        with viewer.layers.batched_update():
+            for layer in unused:
+                viewer.layers.remove(layer)
+            for layer in shown:
+                if layer not in viewer.layers:
+                    viewer.add_layer(layer)
+            for layer in viewer.layers:
+                visible = layer in shown and layer not in self._fillers
+                if layer.visible != visible:
+                    layer.visible = visible
+            viewer_state.put_in_order(viewer, shown)
+        viewer.canvas.grid.stride = 3 if beside else 2
+
+    def _on_pen(self) -> None:
+        """Another layer is drawn in: it stands in the first cell."""
+        if not self.cells:
+            return
+        active = self.viewer.layers.selection.active
+        with self.alone():
+            self._put_in_place()
+            viewer_state.select(self.viewer, {active} if active is not None else set())
 
     def _pictures(self) -> list[Picture]:
         look, named = self.look, {layer.name: layer for layer in self.layers}
@@ -154,6 +184,10 @@ class Stage:
                 for layer in (cell.marks, *((cell.layer,) if cell.is_own else ())):
                     if layer in self.viewer.layers:
                         self.viewer.layers.remove(layer)
+            for layer in self._fillers:
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        self._fillers = []
 
     def release(self) -> None:
         """Take the cells away, and give back what is drawn over them."""
@@ -178,9 +212,9 @@ class Stage:
             count = fitting.columns(self.viewer, count, fitting.size_mm(self.frame, planes, self.box))
         # Rows stay automatic, so that a layer made visible meanwhile gets a cell of its own.
         grid.shape = (-1, count)
-        grid.stride = 2
         grid.spacing = 4
         grid.enabled = True
+        self.fitting_zoom = fitting.fitting_zoom(self.frame, planes, self.box)
 
     def _decorate(self) -> None:
         for cell in self.cells:
@@ -337,5 +371,6 @@ class Stage:
             dims.point = (*dims.point[: frame.first], *(float(p) for p in there))
 
     def fit(self) -> None:
+        """Let the brain fill the cells."""
         fitting.fit(self.frame, [row.axes for row in self.rows], self.box)
         self.renew_marks()

@@ -86,13 +86,13 @@ def test_a_new_map_joins_an_open_comparison_that_stays_where_it_was(panel, desk,
     panel.open_button.click()
     panel.plane_buttons["coronal"].click()
     panel.comparison.go_to((2, 3, 4))
-    viewer.scene.camera.zoom = 9.0
+    panel.comparison.magnification = 2.5
     with qtbot.waitSignal(desk.changed):
         add(viewer, "three")
     assert shown(panel) == ["one", "two", "three"]
     assert panel.comparison.look.planes == ("coronal",)
     assert panel.comparison.state()["voxel"] == [2, 3, 4]
-    assert viewer.scene.camera.zoom == 9.0
+    assert panel.comparison.magnification == pytest.approx(2.5)  # of cells that are smaller now
     with qtbot.waitSignal(desk.changed):
         viewer.layers.remove("one")
     assert shown(panel) == ["two", "three"]
