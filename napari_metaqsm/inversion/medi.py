@@ -10,13 +10,13 @@ from torch import Tensor
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.inversion.morphology_enabled import MorphologyEnabled
 from napari_metaqsm.method import announce, check_parameters, method, notice, parameter, remark
-from napari_metaqsm.operators.decay import r2star
 from napari_metaqsm.operators.edges import strongest_differences
 from napari_metaqsm.operators.fourier import multiply_spectrum
 from napari_metaqsm.operators.morphology import eroded
 from napari_metaqsm.operators.pad import working_grid
 from napari_metaqsm.operators.sphere import sphere_spectrum, sphere_weights
 from napari_metaqsm.operators.unexplained import ConeProbe
+from napari_metaqsm.operators.ventricles import check_echoes, ventricles
 from napari_metaqsm.scan import Acquisition, Geometry
 from napari_metaqsm.units import rad_per_ppm
 
@@ -33,9 +33,6 @@ USUAL_WEIGHT, WEIGHTS = 1000.0, (1.0, 1e6)
 REFERENCE_B0_TESLA, REFERENCE_ECHO_TIME_S = 3.0, 0.020
 # MERIT: after how many steps outliers are looked for, each time.
 ROUNDS = (20, 10, 10, 10)
-# The ventricles: slow decay, near the middle of the brain.
-CSF_R2STAR = 5.0
-CSF_WITHIN_MM = 30.0
 
 
 @dataclass(frozen=True)
@@ -283,22 +280,11 @@ def _ventricles(
     magnitude: Tensor | None, mask: Tensor, geometry: Geometry, acquisition: Acquisition
 ) -> Tensor:
     """Cerebrospinal fluid in the middle of the brain, (i, j, k) bool."""
-    times = acquisition.echo_times_s
-    echoes = 0 if magnitude is None else magnitude.reshape(-1, *mask.shape).shape[0]
-    if echoes < 3 or times is None or len(times) != echoes:
-        raise InputError(
-            f"csf_weight needs R2*, from the magnitude of three or more echoes and their times; there are "
-            f"{echoes} echoes and {0 if times is None else len(times)} times"
-        )
-    decay = r2star(magnitude, times)
-    places = torch.nonzero(mask) * torch.tensor(geometry.voxel_size_mm, device=mask.device)
-    near = mask.clone()
-    near[mask] = torch.linalg.vector_norm(places - places.mean(0), dim=1) <= CSF_WITHIN_MM
-    csf = near & (decay < CSF_R2STAR)
-    if not csf.any():
-        raise InputError(
-            f"csf_weight needs ventricles; R2* is nowhere below {CSF_R2STAR:g} 1/s within "
-            f"{CSF_WITHIN_MM:g} mm of the middle of the mask"
-        )
+    try:
+        echoes = None if magnitude is None else magnitude.reshape(-1, *mask.shape)
+        check_echoes(None if echoes is None else tuple(echoes.shape), acquisition)
+        csf = ventricles(echoes, mask, geometry, acquisition)
+    except InputError as error:
+        raise InputError(f"csf_weight needs the ventricles: {error}") from error
     remark("csf_voxels", int(csf.sum()))
     return csf
