@@ -295,7 +295,7 @@ def test_ventricles_are_evened_out_and_become_zero(head):
 
 
 def test_ventricles_need_echoes(head):
-    with pytest.raises(InputError, match="csf_weight needs the ventricles: .* 3 or more echoes"):
+    with pytest.raises(InputError, match=r"csf_weight needs the ventricles: .* 3 or more echoes"):
         invert(head, csf_weight=100.0)
     three = head["magnitude"].expand(3, *OBLIQUE.shape) * torch.tensor([1, 0.5, 0.2])[:, None, None, None]
     with pytest.raises(InputError, match="csf_weight needs the ventricles: no ventricles were found"):
