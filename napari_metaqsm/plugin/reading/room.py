@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.layers import Image, Labels, Layer, Shapes
+from napari.layers import Layer, Shapes
 from qtpy.QtCore import QSize, QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.dock import Dock, scrolling
 from napari_metaqsm.plugin.reading.against import AgainstPanel
+from napari_metaqsm.plugin.reading.cells import VIEW
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.reading.look import LookPanel
@@ -37,6 +38,7 @@ from napari_metaqsm.plugin.reading.report import Parts, ReportPanel
 from napari_metaqsm.plugin.reading.session import Opened, gather, read_session
 from napari_metaqsm.plugin.reading.spots import SpotsPanel
 from napari_metaqsm.plugin.reading.trust import TrustPanel
+from napari_metaqsm.plugin.reading.veil import QUANTITY as UNRELIABLE
 from napari_metaqsm.plugin.reading.veil import VeilControl
 from napari_metaqsm.plugin.section import in_words
 from napari_metaqsm.reading.profile import profile
@@ -213,9 +215,10 @@ class ReadingRoom(Dock):
         ]
 
     def _belongs(self, layer: Layer) -> bool:
-        if isinstance(layer, (Image, Labels)):
-            return self.desk.is_here(layer) and not self.spots.made(layer)
-        return isinstance(layer, Shapes)
+        """Whether a layer is kept: those that the room itself shows are made anew."""
+        if metadata_of(layer).get("quantity") in (VIEW, UNRELIABLE) or self.spots.made(layer):
+            return False
+        return isinstance(layer, Shapes) or self.desk.is_here(layer)
 
     def _work(self, what: str, function: Callable[[], Any]) -> None:
         if self._latest.is_busy:
