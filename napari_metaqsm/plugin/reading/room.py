@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.dock import Dock, scrolling
+from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.reading.against import AgainstPanel
 from napari_metaqsm.plugin.reading.cells import VIEW
 from napari_metaqsm.plugin.reading.desk import Desk
