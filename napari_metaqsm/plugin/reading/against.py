@@ -108,7 +108,8 @@ class AgainstPanel(QWidget):
         self.reference.activated.connect(self._compute)
         self.copy_button.clicked.connect(self.copy)
         self.export_button.clicked.connect(self._on_export)
-        desk.changed.connect(self._on_desk)
+        for signal in (desk.changed, desk.relisted):
+            signal.connect(self._on_desk)
         self.progress.hide()
         self._on_desk()
 
@@ -263,7 +264,8 @@ class AgainstPanel(QWidget):
         """Let go of the desk."""
         self._soon.stop()
         self._latest.release()
-        self.desk.changed.disconnect(self._on_desk)
+        for signal in (self.desk.changed, self.desk.relisted):
+            signal.disconnect(self._on_desk)
 
 
 class _Cell(QTableWidgetItem):

@@ -26,8 +26,11 @@ class Desk(QObject):
     the viewer is put on the desk by itself; what the user took off stays off.
     """
 
-    # Other maps or layers, or other values: a new reference, a map computed anew. Once for many at a time.
+    # What the study is made of is another: other maps or names of them, other arrays of their scan, other
+    # values in them, as by a new zero. Once for many at a time.
     changed = Signal()
+    # Only other layers have come or gone, or are called otherwise. Lists of layers follow both.
+    relisted = Signal()
     # A zero could not be taken; why, in words.
     failed = Signal(str)
 
@@ -36,6 +39,8 @@ class Desk(QObject):
         self.viewer = viewer
         self.maps: list[Image] = []
         self._study: Study | None = None
+        self._parts: tuple[Any, ...] = ()
+        self._is_other = False
         self._followed: list[Layer] = []
         self._latest = Latest(self._put, self.failed.emit)
         self._released = False
@@ -43,10 +48,10 @@ class Desk(QObject):
         self._told = QTimer(self)
         self._told.setSingleShot(True)
         self._told.setInterval(0)
-        self._told.timeout.connect(self.changed)
+        self._told.timeout.connect(self._tell)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.layers.events.renamed.connect(self._on_change)
+        viewer.layers.events.renamed.connect(self._on_layers)
         self.choose([layer for layer in viewer.layers if _is_map(layer)])
 
     # ------------------------------------------------------------------------------ its maps
@@ -60,7 +65,7 @@ class Desk(QObject):
         for layer in layers:
             if not self.maps or same_grid(layer, self.maps[0]):
                 self.maps.append(layer)
-        self._on_change()
+        self._on_layers()
 
     def layer(self, title: str) -> Image:
         """The map that is called so.
@@ -177,8 +182,8 @@ class Desk(QObject):
         self._latest.release()
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self.viewer.layers.events.renamed.disconnect(self._on_change)
-        self.maps, self._study = [], None
+        self.viewer.layers.events.renamed.disconnect(self._on_layers)
+        self.maps, self._study, self._parts = [], None, ()
         self._follow([])
 
     def is_here(self, layer: Layer) -> bool:
@@ -191,19 +196,26 @@ class Desk(QObject):
             return  # a comparison has been opened
         if _is_map(layer) and (not self.maps or same_grid(layer, self.maps[0])):
             self.maps.append(layer)
-        self._on_change()
+        self._on_layers()
 
     def _on_removed(self, event: Any) -> None:
         if metadata_of(event.value).get("quantity") == VIEW:
             return
         self.maps = [layer for layer in self.maps if layer != event.value]
-        self._on_change()
+        self._on_layers()
 
-    def _on_change(self, event: Any = None) -> None:
-        self._study = None
-        found = (self.scan_layer(quantity) for quantity in (*VOLUMES, *SERIES))
-        self._follow([*self.maps, *(layer for layer in found if layer is not None)])
+    def _on_layers(self, event: Any = None) -> None:
+        found = [self.scan_layer(quantity) for quantity in (*VOLUMES, *SERIES)]
+        parts = (*((layer, layer.name) for layer in self.maps), *found)
+        if parts != self._parts:
+            self._parts = parts
+            self._follow([*self.maps, *(layer for layer in found if layer is not None)])
+            self._on_values()
         self._told.start()
+
+    def _tell(self) -> None:
+        is_other, self._is_other = self._is_other, False
+        (self.changed if is_other else self.relisted).emit()
 
     def _follow(self, layers: list[Layer]) -> None:
         """Hear of new values of these layers, and of no others."""
@@ -216,7 +228,7 @@ class Desk(QObject):
         self._followed = layers
 
     def _on_values(self, event: Any = None) -> None:
-        self._study = None
+        self._study, self._is_other = None, True
         self._told.start()
 
 

@@ -31,7 +31,8 @@ class DrawnLine(QObject):
         self._desk = desk
         self._followed: list[Shapes] = []
         self._points: np.ndarray | None = None
-        desk.changed.connect(self._on_desk)
+        for signal in (desk.changed, desk.relisted):
+            signal.connect(self._on_desk)
         self._on_desk()
 
     @property
@@ -68,7 +69,8 @@ class DrawnLine(QObject):
 
     def release(self) -> None:
         """Let go of the desk and the layers."""
-        self._desk.changed.disconnect(self._on_desk)
+        for signal in (self._desk.changed, self._desk.relisted):
+            signal.disconnect(self._on_desk)
         self._follow([])
 
     def _on_desk(self) -> None:

@@ -93,6 +93,7 @@ class MapsPanel(QWidget):
         self.apply.clicked.connect(self._on_region)
         self.offset_ppm.valueChanged.connect(self._on_offset)
         desk.changed.connect(self.reset)
+        desk.relisted.connect(self.reset)
         desk.failed.connect(self._say)
         desk.viewer.layers.events.inserted.connect(self.reset)
         desk.viewer.layers.events.removed.connect(self.reset)
@@ -226,6 +227,7 @@ class MapsPanel(QWidget):
         """Let go of the desk and the viewer."""
         self._latest.release()
         self.desk.changed.disconnect(self.reset)
+        self.desk.relisted.disconnect(self.reset)
         self.desk.failed.disconnect(self._say)
         self.desk.viewer.layers.events.inserted.disconnect(self.reset)
         self.desk.viewer.layers.events.removed.disconnect(self.reset)

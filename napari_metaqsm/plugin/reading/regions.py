@@ -99,6 +99,7 @@ class RegionsPanel(QWidget):
         self.choice.drawn.connect(self._measure_soon)
         self.choice.recoloured.connect(self.model.refresh)
         self.choice.renamed.connect(self._on_names)
+        desk.relisted.connect(self._on_list)
         self._measure_at_once()
 
     def _make_figures(self) -> tuple[QPushButton, dict[str, Any]]:
@@ -191,6 +192,9 @@ class RegionsPanel(QWidget):
             return f"{region.name}: {told}" if told else ""
         marked = sum(bool(region.warnings()) for region in self.measures)
         return f"{marked} of {len(self.measures)} regions are to be read with care" if marked else ""
+
+    def _on_list(self) -> None:
+        self._say(self._words())
 
     def _say(self, text: str) -> None:
         self.status.setText(in_words(text) or " ")  # the line stays, so that nothing jumps
@@ -285,6 +289,7 @@ class RegionsPanel(QWidget):
         """Let go of the desk and of the layer."""
         self._soon.stop()
         self._latest.release()
+        self.desk.relisted.disconnect(self._on_list)
         self.choice.release()
 
 

@@ -60,6 +60,7 @@ class RegionsChoice(QWidget):
         self.new_region.clicked.connect(self.add_region)
         self.new_layer.clicked.connect(self.add_layer)
         desk.changed.connect(self._on_desk)
+        desk.relisted.connect(self._on_list)
         self._on_desk()
 
     def choose(self, layer: Labels | None) -> None:
@@ -87,6 +88,7 @@ class RegionsChoice(QWidget):
     def release(self) -> None:
         """Let go of the desk and of the layer."""
         self._desk.changed.disconnect(self._on_desk)
+        self._desk.relisted.disconnect(self._on_list)
         self._follow(None)
 
     def _paint(self, label: int) -> None:
@@ -99,6 +101,17 @@ class RegionsChoice(QWidget):
 
     # -------------------------------------------------------------------------- which layer
     def _on_desk(self) -> None:
+        self._read()
+        self.changed.emit()
+
+    def _on_list(self) -> None:
+        before = self.layer
+        self._read()
+        if self.layer is not before:
+            self.changed.emit()
+
+    def _read(self) -> None:
+        """Read the desk's layers anew."""
         found = self._desk.region_layers()
         layer = self.layer
         if layer is not None and layer not in found:
@@ -108,7 +121,6 @@ class RegionsChoice(QWidget):
             layer = drawn[-1] if drawn else layer
         self._follow(layer)
         self._fill()
-        self.changed.emit()
 
     def _fill(self) -> None:
         # Masks can be measured too, but are seldom meant: they stand last.
@@ -144,6 +156,7 @@ class RegionsChoice(QWidget):
             "set_data": self._on_set_data,
             "colormap": self._on_colours,
             "features": self._on_names,
+            "name": self._on_names,  # it may say whose numbers the labels are
         }
 
     def _looked_at(self) -> tuple[Any, ...]:

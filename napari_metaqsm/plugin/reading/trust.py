@@ -62,6 +62,7 @@ class TrustPanel(QWidget):
         layout.addWidget(self.not_checked)
         layout.addLayout(self.body)
         desk.changed.connect(self._asking.start)
+        desk.relisted.connect(self._on_list)
         desk.viewer.events.theme.connect(self._show_theme)
         self._show([])
         self._asking.start()
@@ -71,9 +72,14 @@ class TrustPanel(QWidget):
         self._asking.stop()
         self._latest.release()
         self.desk.changed.disconnect(self._asking.start)
+        self.desk.relisted.disconnect(self._on_list)
         self.desk.viewer.events.theme.disconnect(self._show_theme)
 
     # --------------------------------------------------------------------------- looking anew
+    def _on_list(self) -> None:
+        if not self.desk.maps:  # then the scan is looked at, wherever in the viewer it is
+            self._asking.start()
+
     def _ask(self) -> None:
         try:
             self._place_layer, look = _look(self.desk)

@@ -71,6 +71,52 @@ def test_new_values_are_told_once_and_are_in_the_study(desk, viewer, qtbot):
     assert told == [2]
 
 
+@pytest.fixture
+def told(desk, qtbot):
+    """What the desk tells, from now on."""
+    qtbot.wait(10)
+    told = []
+    desk.changed.connect(lambda: told.append("changed"))
+    desk.relisted.connect(lambda: told.append("relisted"))
+    return told
+
+
+def test_layers_that_the_study_is_not_made_of_are_only_listed(desk, viewer, told, qtbot):
+    study = desk.study()
+    shapes = viewer.add_shapes([[[0, 0, 0], [1, 1, 1]]], shape_type="line")
+    qtbot.waitUntil(lambda: told == ["relisted"])
+    labels = viewer.add_labels(np.zeros(SHAPE, np.uint8), scale=(3.0, 0.8, 0.7), units=("mm",) * 3)
+    add(viewer, "of another scan", "magnitude", (2, 5, 8, 10))
+    qtbot.waitUntil(lambda: told == ["relisted"] * 2)
+    labels.name = "regions"
+    viewer.layers["echoes"].name = "magnitude"
+    qtbot.waitUntil(lambda: told == ["relisted"] * 3)
+    viewer.layers.remove(shapes)
+    qtbot.waitUntil(lambda: told == ["relisted"] * 4)
+    assert desk.study() is study
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda viewer, desk: add(viewer, "two", "susceptibility"),
+        lambda viewer, desk: add(viewer, "noise", "noise"),
+        lambda viewer, desk: add(viewer, "newer echoes", "magnitude", (2, *SHAPE)),
+        lambda viewer, desk: viewer.layers.remove("echoes"),
+        lambda viewer, desk: setattr(viewer.layers["one"], "name", "another name"),
+        lambda viewer, desk: setattr(viewer.layers["echoes"], "data", np.ones((2, *SHAPE), np.float32)),
+        lambda viewer, desk: desk.choose([viewer.layers["shifted"]]),
+    ],
+)
+def test_what_the_study_is_made_of_changes_it_once(change, desk, viewer, told, qtbot):
+    study = desk.study()
+    change(viewer, desk)
+    assert desk.study() is not study
+    qtbot.waitUntil(lambda: bool(told))
+    qtbot.wait(10)
+    assert told == ["changed"]
+
+
 def test_without_a_map_there_is_no_study(desk):
     desk.choose([])
     with pytest.raises(InputError, match="no map is chosen"):

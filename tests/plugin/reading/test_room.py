@@ -8,7 +8,6 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import SignalGroup
-from qtpy.compat import isalive
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -102,10 +101,11 @@ def listeners(viewer):
     return found
 
 
-def running_timers():
-    """Timers that are still to fire."""
-    timers = [each for each in gc.get_objects() if issubclass(type(each), QTimer) and isalive(each)]
-    return sum(timer.isActive() for timer in timers)
+def running_timers(room):
+    """Timers of a room that are still to fire."""
+    timers = [t for part in (room, room.measures, room.desk) for t in part.findChildren(QTimer)]
+    assert timers
+    return [timer for timer in timers if timer.isActive()]
 
 
 def living():
@@ -130,11 +130,32 @@ def settle(qtbot):
     return living(), Counter(type(widget).__name__ for widget in QApplication.allWidgets())
 
 
-def test_fifty_rooms_leave_nothing_behind(qtbot, monkeypatch):
+@pytest.fixture
+def viewer(monkeypatch):
     for module, name in ((veil, "QUIET_MS"), (trust, "PAUSE_MS")):
         monkeypatch.setattr(module, name, 0)
     viewer = ViewerModel()
     fill(viewer)
+    return viewer
+
+
+@pytest.fixture
+def room(viewer, qtbot):
+    room = ReadingRoom(viewer)
+    qtbot.addWidget(room, before_close_func=lambda room: room.release())
+    at_rest(room, qtbot)
+    return room
+
+
+def at_rest(room, qtbot):
+    """Wait until everything is measured."""
+    qtbot.waitUntil(
+        lambda: QThreadPool.globalInstance().activeThreadCount() == 0 and not running_timers(room)
+    )
+    qtbot.waitUntil(lambda: not room.regions.is_measuring and not room.veil.is_measuring)
+
+
+def test_fifty_rooms_leave_nothing_behind(viewer, qtbot):
     names, heard = [layer.name for layer in viewer.layers], listeners(viewer)
 
     def open_and_close():
@@ -144,7 +165,7 @@ def test_fifty_rooms_leave_nothing_behind(qtbot, monkeypatch):
         room.release()
         assert [layer.name for layer in viewer.layers] == names
         assert listeners(viewer) == heard
-        assert running_timers() == 0
+        assert not running_timers(room)
         room.deleteLater()
 
     open_and_close()
@@ -152,6 +173,21 @@ def test_fifty_rooms_leave_nothing_behind(qtbot, monkeypatch):
     for _ in range(50):
         open_and_close()
     assert settle(qtbot) == kept
+
+
+def test_a_layer_that_is_none_of_the_study_calls_for_no_measuring(room, viewer, qtbot):
+    told = []
+    for signal in (room.regions.measured, room.veil.changed, room.trust.found, room.spots.changed):
+        signal.connect(lambda *_: told.append(1))
+    viewer.add_points([[1.0, 2, 3]], name="markers")
+    viewer.add_shapes([[[1.0, 2, 3], [1, 4, 5]]], shape_type="line", name="line")
+    viewer.layers["markers"].name = "my markers"
+    room.veil.how.setCurrentText("veil")
+    at_rest(room, qtbot)
+    assert room.plots.line.points is not None
+    assert told == []
+    viewer.layers["two"].name = "second"
+    qtbot.waitUntil(lambda: len(told) >= 3)
 
 
 @pytest.mark.window
