@@ -3,21 +3,25 @@
 One table over the project's benchmark case (every stage), the challenge of 2016 (``--qsm2016 FOLDER``; both
 references) and the bundled synthetic head at four geometries. Speed is given in seconds and in FFT pairs, one
 pair being a real forward and inverse 3-D transform of the scan by SciPy on two threads, timed beside each
-run; memory is the peak of a step above what it began with, in float32 volumes of the scan. Beside them stand
-the figures of other tools on the same arrays; after the table, every goal that was missed.
+run; memory is the peak of a step above what it began with, in float32 volumes of the scan, taken in another
+process. Beside them stand the figures of other tools on the same arrays; after the table, every goal that was
+missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from goals import PEERS, missed
-from measure import FFTPair, peak_volumes, timed
+from measure import ARRAYS_ALONE, FFTPair, peak_volumes, timed
 from scans import HEADS, BenchmarkScan, Inputs, case, head, qsm2016
 
 from napari_metaqsm.errors import InputError
@@ -28,17 +32,22 @@ QUALITY = {"RMSE %": 1, "NRMSE %": 1, "HFEN %": 1, "SSIM": 3, "XSIM": 3, "kept %
 COLUMNS = ("scan", "method", "s", "pairs", "volumes", *QUALITY, "other tools")
 
 
-def run(
-    entry: Method, scan: BenchmarkScan, inputs: Inputs, pair: FFTPair, repeat: int
-) -> dict[str, dict[str, float]]:
-    """Figures by the name under which the scan scores."""
+def computation(entry: Method, scan: BenchmarkScan, inputs: Inputs) -> Callable[[], dict]:
+    """One run of a method, after a first one: kernels are cached and loops compiled, as in a second scan."""
     step = make_step(entry.stage, entry.name)
 
     def compute() -> dict:
         return run_step(step, inputs.arrays, scan.geometry, inputs.acquisition).outputs
 
-    compute()  # kernels are cached and loops compiled, as in a second scan
-    volumes = peak_volumes(compute, scan.geometry.shape)
+    compute()
+    return compute
+
+
+def run(
+    entry: Method, scan: BenchmarkScan, inputs: Inputs, pair: FFTPair, repeat: int, volumes: float
+) -> dict[str, dict[str, float]]:
+    """Figures by the name under which the scan scores."""
+    compute = computation(entry, scan, inputs)
     # The pair is timed anew beside each run, for a machine's speed drifts.
     runs = [(*timed(compute), pair.seconds()) for _ in range(repeat)]
     cost = {
@@ -47,6 +56,42 @@ def run(
         "volumes": volumes,
     }
     return {name: {**cost, **figures} for name, figures in scan.score(entry.stage, runs[-1][1]).items()}
+
+
+def cases(options: argparse.Namespace) -> Iterator[tuple[str, BenchmarkScan, list[tuple[Method, Inputs]]]]:
+    """Every scan with the methods that it has the inputs for."""
+    wanted = options.methods.split(",") if options.methods else None
+    for title, scan in scans(options):
+        fitting = []
+        for entry in methods(options.stage):
+            inputs = scan.inputs.get(entry.stage)
+            if inputs is None or (wanted and entry.name not in wanted):
+                continue
+            if all(name in inputs.arrays for name in entry.needs):
+                fitting.append((entry, inputs))
+        yield title, scan, fitting
+
+
+def print_peaks(options: argparse.Namespace) -> None:
+    """Peaks of memory by scan and method, as JSON."""
+    peaks: dict[str, dict[str, float]] = {}
+    for title, scan, fitting in cases(options):
+        for entry, inputs in fitting:
+            try:
+                compute = computation(entry, scan, inputs)
+            except InputError:  # said in the table
+                continue
+            peaks.setdefault(title, {})[entry.name] = peak_volumes(compute, scan.geometry.shape)
+    print(json.dumps(peaks))
+
+
+def peaks_of_another_process() -> dict[str, dict[str, float]]:
+    """What :func:`print_peaks` finds for the same arguments."""
+    command = [sys.executable, *sys.argv, "--peaks"]
+    done = subprocess.run(
+        command, env=os.environ | ARRAYS_ALONE, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def row(name: str, entry: Method, figures: dict[str, float]) -> str:
@@ -75,22 +120,22 @@ def main() -> None:
     parser.add_argument("--stage", help="only this stage")
     parser.add_argument("--methods", help="only these, with commas between them")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median counts")
+    parser.add_argument("--peaks", action="store_true", help="print the peaks of memory alone, as JSON")
     options = parser.parse_args()
-    wanted = options.methods.split(",") if options.methods else None
     torch.set_num_threads(2)
+    if options.peaks:
+        print_peaks(options)
+        return
+    peaks = peaks_of_another_process()
     print(f"{sys.platform}, torch {torch.__version__}\n")
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
     short = []
-    for title, scan in scans(options):
+    for title, scan, fitting in cases(options):
         pair = FFTPair(scan.geometry.shape)
-        for entry in methods(options.stage):
-            inputs = scan.inputs.get(entry.stage)
-            if inputs is None or (wanted and entry.name not in wanted):
-                continue
-            if not all(name in inputs.arrays for name in entry.needs):
-                continue
+        for entry, inputs in fitting:
+            volumes = peaks.get(title, {}).get(entry.name, float("nan"))
             try:
-                found = run(entry, scan, inputs, pair, options.repeat)
+                found = run(entry, scan, inputs, pair, options.repeat, volumes)
             except InputError as error:  # Mesa-QSM takes no voxels but those it was trained for
                 print(f"| {title} | {entry.name} {'| ' * (len(COLUMNS) - 2)}| {error} |", flush=True)
                 continue

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from goals import LARGEST_MEMORY
-from measure import M_MMAP_THRESHOLD, peak_volumes
+from measure import ARRAYS_ALONE, peak_volumes
 
 from napari_metaqsm.pipeline import make_step, run_step
 from napari_metaqsm.scan import Acquisition, Geometry
@@ -59,15 +59,9 @@ def volumes(name: str) -> float:
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, float]:
-    """By method, in a process of its own.
-
-    There every array has been by itself from the first on: what the allocator keeps of those of other tests
-    would be given out again, and counted.
-    """
-    allocator = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}
-    ran = subprocess.run(
-        [sys.executable, __file__], env=os.environ | allocator, capture_output=True, text=True, check=True
-    )
+    """By method, in a process of its own."""
+    command = [sys.executable, __file__]
+    ran = subprocess.run(command, env=os.environ | ARRAYS_ALONE, capture_output=True, text=True, check=True)
     return {name: float(found) for name, found in (line.split() for line in ran.stdout.splitlines())}
 
 
@@ -78,12 +72,9 @@ def test_the_goal_is_met_where_the_mask_fills_the_field_of_view(measured, name):
 
 
 def main() -> None:
-    import ctypes
-
     torch.set_num_threads(2)
     for name in METHODS:
         print(name, volumes(name))
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)  # which measuring sets back
 
 
 if __name__ == "__main__":
