@@ -195,7 +195,17 @@ class LookPanel(QWidget):
         if self.beside["swi"].isChecked():
             self.venogram.renew()
         self.reopen()
+        self._rename()
         self._refresh()
+
+    def _rename(self) -> None:
+        """Call the maps of an open comparison as they are called by now."""
+        if self.comparison is not None:
+            look = self.comparison.look
+            named = {name for name in (*(look.pair or ()), look.against) if name}
+            if named - {layer.name for layer in self.desk.maps}:
+                now = self._possible(look)
+                self._show(layout=now.layout, pair=now.pair, against=now.against)
 
     def reopen(self) -> None:
         """Let an open comparison show other layers, where there are others; all else stays as it is."""
@@ -270,9 +280,11 @@ class LookPanel(QWidget):
             strict=True,
         ):
             box.setCurrentIndex(max(box.findText(name), 0))
-        if state.get("is_open"):
-            self._open(state)
-        self._refresh()
+        try:
+            if state.get("is_open"):
+                self._open(state)
+        finally:
+            self._refresh()
 
     def release(self) -> None:
         """Let go of the desk, and close the comparison."""
@@ -382,10 +394,13 @@ def _combo(choices: Mapping[str, str], tip: str) -> QComboBox:
 
 
 def _fill(box: QComboBox, names: list[str], default: int) -> None:
-    """Offer these names; the one that is chosen stays as long as it is there."""
+    """Offer these names; the one that is chosen stays as long as it is there, also under another name."""
     if [box.itemText(i) for i in range(box.count())] == names:
         return
-    chosen = names.index(box.currentText()) if box.currentText() in names else default
+    if box.currentText() in names:
+        chosen = names.index(box.currentText())
+    else:  # it may have got another name
+        chosen = box.currentIndex() if box.count() == len(names) else default
     box.clear()
     box.addItems(names)
     box.setCurrentIndex(chosen if names else -1)

@@ -7,7 +7,7 @@ below the canvas. All of it can be kept in a folder and opened again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +197,19 @@ class ReadingRoom(Dock):
 
     def _show_opened(self, opened: Opened) -> None:
         opened.show(self.viewer)
+        lost = []
+        for name, restore in (("maps", self._choose), *((n, p.restore) for n, p in self._with_state())):
+            try:
+                if name in opened.state:
+                    restore(opened.state[name])
+            except (LookupError, TypeError, ValueError, AttributeError):
+                lost.append(name)
+        without = f"; what was kept of {', '.join(lost)} cannot be read" if lost else ""
+        self._say(f"opened: {len(opened.layers)} layers{without}")
+
+    def _choose(self, names: Sequence[str]) -> None:
         here = {layer.name: layer for layer in self.viewer.layers}
-        self.desk.choose([here[name] for name in opened.state["maps"] if name in here])
-        for name, panel in self._with_state():
-            if name in opened.state:
-                panel.restore(opened.state[name])
-        self._say(f"opened: {len(opened.layers)} layers")
+        self.desk.choose([here[name] for name in names if name in here])
 
     def _with_state(self) -> list[tuple[str, Any]]:
         """The panels whose choices are kept, by the name under which they are."""
@@ -230,11 +237,15 @@ class ReadingRoom(Dock):
         self._update_buttons()
 
     def _on_done(self, done: list[Path] | Opened) -> None:
+        try:
+            if isinstance(done, Opened):
+                self._show_opened(done)
+            else:
+                self._say(f"saved: {len(done)} files in {done[0].parent}")
+        except InputError as error:
+            self._say(str(error))
+            return
         self._went_well = True
-        if isinstance(done, Opened):
-            self._show_opened(done)
-        else:
-            self._say(f"saved: {len(done)} files in {done[0].parent}")
 
     def _on_ended(self) -> None:
         self._update_buttons()

@@ -54,6 +54,8 @@ _DISPLAY = {
     Image: ("visible", "opacity", "blending", "contrast_limits", "gamma", "interpolation2d"),
     Labels: ("visible", "opacity", "blending", "contour", "selected_label"),
 }
+# What comes of words and numbers that are not those that were written.
+_MISWRITTEN = (LookupError, TypeError, ValueError, AttributeError)
 # No argument of the layer's making.
 _LATER = ("contour", "selected_label")
 # Of what this plugin knows of a layer: told by name or made anew when the layer is opened.
@@ -219,11 +221,22 @@ class Opened:
     state: Mapping[str, Any]
 
     def show(self, viewer: ViewerModel) -> None:
-        """Put the layers into the viewer and stand where it stood."""
-        for settings, later in self.layers:
-            layer = viewer.add_layer(Layer.create(*settings))
-            for name, value in later.items():
-                setattr(layer, name, value)
+        """Put the layers into the viewer and stand where it stood.
+
+        Raises
+        ------
+        InputError
+            When one of them cannot be shown; then none is added.
+        """
+        try:
+            made = [Layer.create(*settings) for settings, _ in self.layers]
+            for layer, (_, later) in zip(made, self.layers, strict=True):
+                for name, value in later.items():
+                    setattr(layer, name, value)
+        except _MISWRITTEN as error:
+            raise InputError(f"{SESSION} is not as it was written: {error}") from error
+        for layer in made:
+            viewer.add_layer(layer)
         show_view(viewer, self.state["view"])
 
 
@@ -248,7 +261,11 @@ def read_session(folder: Path) -> Opened:
         entries = content.pop("layers")
         layers = [_opened(Path(folder), entries[n]) for n in steps(len(entries), "Opening")]
         layers += [(_opened_shapes(entry), {}) for entry in content.pop("shapes")]
-    except (KeyError, TypeError, AttributeError) as error:
+        for name in view_of(ViewerModel()):
+            np.asarray(content["view"][name], float)
+    except InputError:
+        raise
+    except _MISWRITTEN as error:
         raise InputError(f"{file} is not as it was written: {error!r}") from error
     return Opened(layers, content)
 

@@ -1,6 +1,8 @@
 """The reading room as a whole: it leaves nothing behind, and no fault ends it."""
 
 import gc
+import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,11 +10,12 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import SignalGroup
-from qtpy.QtCore import QThreadPool, QTimer
+from qtpy.QtCore import Qt, QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_metaqsm.plugin.reading import trust, veil
 from napari_metaqsm.plugin.reading.room import ReadingRoom
+from napari_metaqsm.plugin.reading.session import SESSION
 from napari_metaqsm.plugin.worker import CancellableWorker
 from napari_metaqsm.scan import Acquisition
 
@@ -214,3 +217,215 @@ def test_closing_the_dock_takes_the_tables_below_along_and_leaves_nothing_behind
     for _ in range(2):
         assert open_and_close() == heard
     assert settle(qtbot) == kept
+
+
+# ------------------------------------------------------------------------------------- faults
+def ended(room, qtbot, work, *args):
+    """Do something in the room's worker; whether it went well."""
+    with qtbot.waitSignal(room.ended, timeout=60_000) as done:
+        work(*args)
+    assert room.save_button.isEnabled()
+    assert room.open_button.isEnabled()
+    assert not room.progress.isVisibleTo(room)
+    return done.args[0]
+
+
+@pytest.fixture
+def kept(room, qtbot, tmp_path):
+    """The folder of a reading that was saved."""
+    room.spots.probe(SPOT)
+    qtbot.waitUntil(lambda: len(room.spots.spots) == 1)
+    at_rest(room, qtbot)
+    assert ended(room, qtbot, room.save, tmp_path / "kept"), room.status.text()
+    return tmp_path / "kept"
+
+
+def test_a_file_in_place_of_the_folder_is_said_and_stays(room, qtbot, tmp_path):
+    (tmp_path / "mine").write_text("keep")
+    assert not ended(room, qtbot, room.save, tmp_path / "mine")
+    assert "mine cannot be written to" in room.status.text()
+    assert (tmp_path / "mine").read_text() == "keep"
+    assert ended(room, qtbot, room.save, tmp_path / "another"), room.status.text()
+
+
+def spoil(change):
+    def spoiled(folder):
+        content = json.loads((folder / SESSION).read_text())
+        change(content)
+        (folder / SESSION).write_text(json.dumps(content))
+
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / SESSION).unlink(), "holds no reading"),
+        (lambda folder: next(folder.glob("*Chimap.nii.gz")).write_bytes(b"no"), "no readable NIfTI"),
+        (
+            lambda folder: next(folder.glob("*Chimap.nii.gz")).unlink(),
+            "not there|no such file|does not exist",
+        ),
+        (
+            spoil(lambda content: content["layers"][0]["display"].update(contrast_limits="dark")),
+            "not as it was",
+        ),
+        (spoil(lambda content: content["layers"][0].update(place={"scale": 3})), "not as it was"),
+        (spoil(lambda content: content["layers"][0].update(acquisition={"b0_tesla": "x"})), "Field strength"),
+        (spoil(lambda content: content.update(layers=7)), "not as it was"),
+        (spoil(lambda content: content.pop("view")), "not as it was"),
+        (spoil(lambda content: content["view"].update(zoom="near")), "not as it was"),
+    ],
+)
+def test_a_damaged_reading_is_refused_in_words_and_adds_nothing(damage, words, room, viewer, kept, qtbot):
+    damage(kept)
+    before = list(viewer.layers)
+    assert not ended(room, qtbot, room.open, kept)
+    assert re.search(words, room.status.text()), room.status.text()
+    assert list(viewer.layers) == before
+
+
+@pytest.mark.parametrize(
+    ("part", "state"),
+    [
+        ("spots", [{"clicked": 3}]),
+        ("spots", 7),
+        ("regions", {}),
+        ("look", {"is_open": True, "look": {}, "windows": {"one": "dark"}, "voxel": [1]}),
+        ("report", {"parts": 3}),
+        ("against", 3),
+    ],
+)
+def test_a_part_that_cannot_be_restored_is_named_and_the_rest_is(part, state, room, viewer, kept, qtbot):
+    spoil(lambda content: content.update({part: state}))(kept)
+    viewer.layers.clear()
+    room.report.title.setText("")
+    assert ended(room, qtbot, room.open, kept)
+    assert [layer.name for layer in room.desk.maps] == ["one", "two"]
+    at_rest(room, qtbot)
+    assert "opened" in room.status.text().lower()
+    assert part in room.status.text(), room.status.text()
+
+
+@pytest.mark.parametrize("name", ["one", "nuclei", "echoes"])
+def test_a_layer_that_is_deleted_while_it_is_measured_is_missed_by_nobody(name, room, viewer, qtbot):
+    viewer.layers["one"].data = viewer.layers["one"].data * 2
+    room.spots.probe(SPOT)
+    room.against.choose(room.desk.maps[1])
+    del viewer.layers[name]
+    at_rest(room, qtbot)
+    left = [x for x in ("one", "two") if x != name]
+    assert [layer.name for layer in room.desk.maps] == left
+    if name == "nuclei":
+        assert room.regions.measures is None
+    else:
+        assert list(room.regions.measures.titles) == left
+
+
+@pytest.mark.parametrize("what", ["save", "measure", "open"])
+def test_a_room_may_be_closed_while_it_works(what, room, viewer, qtbot, kept, tmp_path):
+    if what == "save":
+        room.save(tmp_path / "other")
+    elif what == "open":
+        room.open(kept)
+    else:
+        viewer.layers["one"].data = viewer.layers["one"].data * 2
+        room.spots.probe(SPOT)
+    before = [layer.name for layer in viewer.layers if layer.name not in ("spots", "spot numbers")]
+    room.release()
+    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0)
+    qtbot.wait(20)
+    assert [layer.name for layer in viewer.layers] == before
+    assert not [f.name for f in tmp_path.iterdir() if f.name.startswith(".")]
+
+
+@pytest.mark.parametrize("layout", ["side by side", "in place", "differences"])
+def test_a_map_may_be_renamed_or_deleted_while_it_is_compared(layout, room, viewer, qtbot):
+    add(viewer, "three", seed=7)
+    at_rest(room, qtbot)
+    room.look.open_button.click()
+    index = ["side by side", "in place", "differences"].index(layout)
+    room.look.layout_box.setCurrentIndex(index)
+    room.look.layout_box.activated.emit(index)
+    viewer.layers["one"].name = "first"
+    at_rest(room, qtbot)
+    assert list(room.regions.measures.titles) == ["first", "two", "three"]
+    room.look.plane_buttons["sagittal"].click()
+    room.look.window_buttons["±0.2"].click()
+    assert room.look.comparison.look.window_ppm == (-0.2, 0.2)
+    for name in ("first", "two", "three"):
+        viewer.layers.remove(name)
+        at_rest(room, qtbot)
+    assert room.look.comparison is None
+    assert not viewer.canvas.grid.enabled
+    assert room.regions.measures is None
+    assert "No map is chosen" in room.regions.status.text()
+    assert not room.report.report_button.isEnabled()
+    room.save(None)
+    assert "No map is chosen" in room.status.text()
+    assert room.save_button.isEnabled()
+
+
+def test_maps_of_another_grid_are_not_read_with_these(room, viewer, qtbot):
+    add(viewer, "coarse", shape=(4, 6, 5), scale=(4.0, 2, 2))
+    at_rest(room, qtbot)
+    assert [layer.name for layer in room.desk.maps] == ["one", "two"]
+    item = room.maps.maps.item(room.maps.maps.count() - 1)
+    assert item.text() == "coarse"
+    item.setCheckState(Qt.CheckState.Checked)
+    assert "Coarse lies on another grid" in room.maps.about.text()
+    for name in ("one", "two"):
+        viewer.layers.remove(name)
+    at_rest(room, qtbot)
+    assert room.desk.maps == []
+    room.maps.maps.item(0).setCheckState(Qt.CheckState.Checked)
+    at_rest(room, qtbot)
+    assert [layer.name for layer in room.desk.maps] == ["coarse"]
+    assert "'nuclei' lies on another grid" in room.regions.status.text()
+
+
+def test_a_room_without_any_layer_says_what_to_do(qtbot, monkeypatch):
+    monkeypatch.setattr(trust, "PAUSE_MS", 0)
+    room = ReadingRoom(ViewerModel())
+    qtbot.addWidget(room, before_close_func=lambda room: room.release())
+    at_rest(room, qtbot)
+    for label in (
+        room.maps.about,
+        room.trust.status,
+        room.regions.status,
+        room.spots.status,
+        room.report.status,
+    ):
+        assert label.text().strip(), label
+    for button in (room.look.open_button, room.regions.choice.new_layer, room.spots.probe_button):
+        assert not button.isEnabled()
+    room.spots.probe(SPOT)
+    room.plots.draw_button.click()
+    room.regions.copy_button.click()
+    room.against.copy_button.click()
+    for kind in range(room.plots.kind.count()):
+        room.plots.kind.setCurrentIndex(kind)
+    for index in range(room.maps.zero.count()):
+        room.maps.zero.setCurrentIndex(index)
+        room.maps.zero.activated.emit(index)
+    at_rest(room, qtbot)
+
+
+def test_the_theme_may_change_to_light_and_back(room, viewer, qtbot):
+    room.look.open_button.click()
+    dark = room.plots.look.foreground
+    viewer.theme = "light"
+    assert room.plots.look.foreground != dark
+    viewer.theme = "dark"
+    assert room.plots.look.foreground == dark
+
+
+def test_a_map_that_is_computed_anew_is_followed_everywhere(room, viewer, qtbot):
+    room.spots.probe(SPOT)
+    qtbot.waitUntil(lambda: len(room.spots.spots) == 1)
+    before = room.regions.measures.region(1).maps["one"].mean
+    peak = room.spots.spots[0].methods["one"].peak
+    layer = viewer.layers["one"]
+    layer.data = np.where(layer.data != 0, layer.data + np.float32(0.1), 0)
+    qtbot.waitUntil(lambda: room.regions.measures.region(1).maps["one"].mean == pytest.approx(before + 0.1))
+    qtbot.waitUntil(lambda: room.spots.spots[0].methods["one"].peak == pytest.approx(peak + 0.1))
