@@ -59,7 +59,8 @@ def write_letters(viewer: ViewerModel, frame: Frame, alone: bool) -> None:
     if alone and axes is not None and frame.orientation and viewer.dims.ndisplay == 2:
         letters = edge_letters(frame.orientation, axes, viewer.scene.camera.orientation2d)
         # Below the cell's name, and above the lines for all cells: an empty line would not be counted.
-        letters |= {"top": "\n" + letters["top"], "bottom": letters["bottom"] + "\n\u00a0"}
+        lines = viewer.canvas.overlays[key_of(_PLACE)].text.count("\n") + 1
+        letters |= {"top": "\n" + letters["top"], "bottom": letters["bottom"] + "\n\u00a0" * lines}
     for edge, letter in letters.items():
         write(viewer, edge, letter)
 
