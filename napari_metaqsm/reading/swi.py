@@ -39,8 +39,8 @@ def chi_weighted_swi(
 
     Notes
     -----
-    ``S W^n`` with ``W = 1 - (chi - chi_1) / (chi_2 - chi_1)`` held between 0 and 1. The paper's chi_1, chi_2
-    and n are the defaults: 0.45 ppm is that of venous blood. Unlike the phase, whose sign around a vein
+    ``S W^n`` with ``W = 1 - (chi - chi_1) / (chi_2 - chi_1)`` held between 0 and 1, by default from 0 to
+    0.45 ppm, about that of venous blood, and n = 2. Unlike the phase, whose sign around a vein
     depends on how the vein lies in the field, the mask is the same for veins of every direction. Voxels
     that a vein fills in part have less; ``upper_ppm`` 0.2 brings thin veins out in slices of 2 to 3 mm.
 
