@@ -253,13 +253,16 @@ def cosmos(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="What metaqsm run or cosmos wrote: maps and their record.")],
+    folder: Annotated[
+        Path, typer.Argument(help="What metaqsm run or cosmos wrote, or a reading saved in the window.")
+    ],
     inputs: Annotated[
         list[Path] | None,
         typer.Option(help="Folder or files of the scan, for its magnitude, phase and sidecars; repeated."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Regions to measure: a label map on the maps' grid.")
+        Path | None,
+        typer.Option(help="Regions to measure: a label map on the maps' grid [those of a saved reading]."),
     ] = None,
     names: Annotated[
         Path | None, typer.Option(help="Names of the labels: a table with the columns index and name.")
@@ -295,16 +298,16 @@ def report(
     wishes = Wishes(title, comment, window_ppm=numbers, voxels=[_voxel(text) for text in voxel or ()])
     with _progress(quiet):
         opened = open_folder(folder, inputs or ())
-        regions = None
+        drawn, named = opened.labels, opened.names
         if labels:
-            regions = measure_regions(
-                opened.study,
-                read_labels(labels, opened.space),
-                read_names(names) if names else None,
-                reliability(opened.study).unreliable,
-            )
+            drawn = opened.in_study_axes(read_labels(labels, opened.space))
+            named = read_names(names) if names else {}
+        regions = None
+        if drawn is not None:
+            regions = measure_regions(opened.study, drawn, named, reliability(opened.study).unreliable)
         findings = find_in(opened.study)
-        made = make_report(opened.study, wishes, regions=regions, findings=findings, notes=opened.notes)
+        measured = {"regions": regions, "spots": opened.spots, "findings": findings}
+        made = make_report(opened.study, wishes, **measured, notes=opened.notes)
         formats = FORMATS if html == pdf else ["html" if html else "pdf"]
         files = write_report(made, out or folder, formats)
     _tell(opened.notes, files, quiet)

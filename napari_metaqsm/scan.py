@@ -89,6 +89,13 @@ class Geometry:
             orientation="".join(self.orientation[a] for a in axes),
         )
 
+    def turned(self, to: str) -> Geometry:
+        """The geometry of :func:`turned` arrays."""
+        order, flipped = turn(self.orientation, to)
+        permuted = self.permuted(order)
+        direction = tuple(-b if axis in flipped else b for axis, b in enumerate(permuted.b0_direction))
+        return dataclasses.replace(permuted, b0_direction=direction, orientation=to)
+
 
 def turn(orientation: str, to: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """How to turn an array from one orientation to another, as in "RAS" to "IPL".
@@ -100,6 +107,14 @@ def turn(orientation: str, to: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     pairs = {letter: pair for pair in ("RL", "AP", "SI") for letter in pair}
     order = tuple(next(a for a, code in enumerate(orientation) if code in pairs[letter]) for letter in to)
     return order, tuple(new for new, old in enumerate(order) if orientation[old] != to[new])
+
+
+def turned(array: np.ndarray, orientation: str, to: str) -> np.ndarray:
+    """An array (..., i, j, k) of one orientation in another; a view."""
+    order, flipped = turn(orientation, to)
+    first = array.ndim - 3
+    array = array.transpose(*range(first), *(first + axis for axis in order))
+    return np.flip(array, [first + axis for axis in flipped])
 
 
 def _three(name: str, values: Sequence[float]) -> Triple:

@@ -27,7 +27,7 @@ import numpy as np
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.nifti import Space
-from napari_metaqsm.scan import Acquisition, Geometry, turn
+from napari_metaqsm.scan import Acquisition, Geometry, turn, turned
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -101,10 +101,7 @@ def _turn(space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _to_layer_axes(array: np.ndarray, space: Space) -> np.ndarray:
-    order, flipped = _turn(space)
-    first = array.ndim - 3
-    array = array.transpose(*range(first), *(first + axis for axis in order))
-    return np.flip(array, [first + axis for axis in flipped])
+    return turned(array, space.geometry().orientation, ORIENTATION)
 
 
 def _to_file_axes(array: np.ndarray, space: Space) -> np.ndarray:
@@ -116,10 +113,7 @@ def _to_file_axes(array: np.ndarray, space: Space) -> np.ndarray:
 
 def _turned(geometry: Geometry, space: Space) -> Geometry:
     """The geometry of an array after :func:`_to_layer_axes`."""
-    order, flipped = _turn(space)
-    turned = geometry.permuted(order)
-    direction = tuple(-b if axis in flipped else b for axis, b in enumerate(turned.b0_direction))
-    return dataclasses.replace(turned, b0_direction=direction, orientation=ORIENTATION)
+    return dataclasses.replace(geometry, orientation=space.geometry().orientation).turned(ORIENTATION)
 
 
 # ---------------------------------------------------------------------------- layer to engine

@@ -6,8 +6,8 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import numpy as np
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.load import RECORD, check_same_place, describe_file
 from napari_metaqsm.io.nifti import Space, read, staged
+from napari_metaqsm.reading.spots import Spot
 from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
 from napari_metaqsm.report.content import Report
 from napari_metaqsm.report.page import html
 from napari_metaqsm.report.paper import pdf
+from napari_metaqsm.report.session_folder import SESSION, open_session
 from napari_metaqsm.scan import Acquisition
 
 FORMATS = ("html", "pdf")
@@ -35,11 +37,19 @@ class Opened:
     ----------
     space : of its maps, to read regions on the same grid
     notes : what had to be done without, in words
+    labels : (i, j, k) int, regions that were saved with the maps, on the study's grid
+    names : of labels
+    spots : that were saved with them
+    in_study_axes : turns an array in the axes of ``space``, which need not be those of the study
     """
 
     study: Study
     space: Space
     notes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    spots: tuple[Spot, ...] = ()
+    in_study_axes: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 def read_study(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Study:
@@ -48,7 +58,7 @@ def read_study(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = 
 
 
 def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Opened:
-    """Read what ``metaqsm run`` or ``metaqsm cosmos`` wrote.
+    """Read what ``metaqsm run`` or ``metaqsm cosmos`` wrote, or a reading that was saved in the window.
 
     Parameters
     ----------
@@ -66,6 +76,10 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
         When there is no record or no map, or a map cannot be read.
     """
     folder = Path(folder)
+    if (folder / SESSION).is_file():
+        saved = open_session(folder)
+        kept = (saved.labels, saved.names, saved.spots)
+        return Opened(saved.study, saved.space, (), *kept, saved.in_study_axes)
     record = _read_record(folder)
     notes: list[str] = []
     titles = _titles(folder, record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling
 from napari_metaqsm.plugin.layer_choice import MASKS
 from napari_metaqsm.plugin.layers import metadata_of, result_layer
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.reading.freesurfer import FREESURFER
+from napari_metaqsm.reading.region_names import region_names
 
 # As drawn here; a layer of another known quantity (a mask, a veil) is measured only where it is chosen.
 REGIONS = "regions"
-# What files of FreeSurfer's numbers are called.
-_FREESURFER_FILES = ("aseg", "aparc", "synthseg", "freesurfer")
 
 
 class RegionsChoice(QWidget):
@@ -187,18 +184,11 @@ def names_of(layer: Labels) -> dict[int, str]:
     layer says that its numbers are FreeSurfer's by ``metadata["metaqsm"]["numbering"]``, or by the name of
     its file or its own, as in "aparc+aseg.mgz".
     """
-    names: dict[int, str] = {}
-    known = metadata_of(layer)
-    called = f"{known.get('numbering', '')} {layer.name} {Path(layer.source.path or '').name}".lower()
-    if any(word in called for word in _FREESURFER_FILES):
-        names.update(FREESURFER)
-    features = layer.features
-    if {"index", "name"} <= set(features.columns):
-        pairs = zip(features["index"], features["name"], strict=True)
-        names.update({int(label): name for label, name in pairs if isinstance(name, str) and name})
-    typed: Mapping[Any, str] = known.get("names") or {}
-    names.update({int(label): name for label, name in typed.items() if name})
-    return names
+    known, features = metadata_of(layer), layer.features
+    called = f"{known.get('numbering', '')} {layer.name} {Path(layer.source.path or '').name}"
+    is_listed = {"index", "name"} <= set(features.columns)
+    listed = zip(features["index"], features["name"], strict=True) if is_listed else ()
+    return region_names(called, listed, known.get("names"))
 
 
 def name_region(layer: Labels, label: int, name: str) -> None:

@@ -20,7 +20,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.nifti import Space, read, staged, write
+from napari_metaqsm.io.nifti import Space, staged, write
 from napari_metaqsm.io.sidecar import sidecar_path
 from napari_metaqsm.method import steps
 from napari_metaqsm.plugin.layers import (
@@ -33,11 +33,16 @@ from napari_metaqsm.plugin.layers import (
 )
 from napari_metaqsm.plugin.writers import description
 from napari_metaqsm.provenance import software_versions
-from napari_metaqsm.scan import Acquisition
+from napari_metaqsm.report.session_folder import (
+    MISWRITTEN,
+    SESSION,
+    VERSION,
+    acquisition_of,
+    in_layer_axes,
+    read_content,
+    read_entry,
+)
 
-SESSION = "session.json"
-# Of the file's form; one that it does not know is refused.
-VERSION = 1
 # What stands after the subject in a file's name, by quantity: entities and suffix of BIDS derivatives.
 _BIDS = {
     "magnitude": ("part-mag", "MEGRE"),
@@ -54,8 +59,6 @@ _DISPLAY = {
     Image: ("visible", "opacity", "blending", "contrast_limits", "gamma", "interpolation2d"),
     Labels: ("visible", "opacity", "blending", "contour", "selected_label"),
 }
-# What comes of words and numbers that are not those that were written.
-_MISWRITTEN = (LookupError, TypeError, ValueError, AttributeError)
 # No argument of the layer's making.
 _LATER = ("contour", "selected_label")
 # Of what this plugin knows of a layer: told by name or made anew when the layer is opened.
@@ -233,7 +236,7 @@ class Opened:
             for layer, (_, later) in zip(made, self.layers, strict=True):
                 for name, value in later.items():
                     setattr(layer, name, value)
-        except _MISWRITTEN as error:
+        except MISWRITTEN as error:
             raise InputError(f"{SESSION} is not as it was written: {error}") from error
         for layer in made:
             viewer.add_layer(layer)
@@ -248,15 +251,7 @@ def read_session(folder: Path) -> Opened:
     InputError
         When it is no such folder, or a file of it is missing or cannot be read.
     """
-    file = Path(folder) / SESSION
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no reading; there is no {SESSION} in it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise InputError(f"{file} was written by another version of this program and cannot be read")
+    file, content = Path(folder) / SESSION, read_content(folder)
     try:
         entries = content.pop("layers")
         layers = [_opened(Path(folder), entries[n]) for n in steps(len(entries), "Opening")]
@@ -265,24 +260,21 @@ def read_session(folder: Path) -> Opened:
             np.asarray(content["view"][name], float)
     except InputError:
         raise
-    except _MISWRITTEN as error:
+    except MISWRITTEN as error:
         raise InputError(f"{file} is not as it was written: {error!r}") from error
     return Opened(layers, content)
 
 
 def _opened(folder: Path, entry: Mapping[str, Any]) -> tuple[LayerDataTuple, Mapping[str, Any]]:
-    if Path(entry["file"]).name != entry["file"]:
-        raise InputError(f"{SESSION} names the file {entry['file']!r}; it must lie in the folder itself")
-    values, space = read(folder / entry["file"])
+    stored, space = read_entry(folder, entry)
     labels = entry["kind"] == "labels"
-    acquisition = Acquisition(**entry["acquisition"]) if entry["acquisition"] else None
-    about = (entry["quantity"] or "image", entry["name"], acquisition, entry["record"], labels)
-    values, settings, kind = layer_data(values, space, *about, unit=entry["unit"])
+    about = (entry["quantity"] or "image", entry["name"], acquisition_of(entry), entry["record"], labels)
+    values, settings, kind = layer_data(stored, space, *about, unit=entry["unit"])
     known = settings["metadata"]["metaqsm"]
     known["b0_direction"] = _tuple(entry["b0_direction"])
     if entry["place"] is not None:
         # Back to the axes that the layer had: of a file without a place of its own they are z, y, x.
-        values = read(folder / entry["file"])[0].transpose(*range(values.ndim - 3), -1, -2, -3)
+        values = in_layer_axes(stored)
         known.update(space=None, orientation=entry["orientation"])
         settings = {**{n: v for n, v in settings.items() if n not in _PLACE}, **entry["place"]}
     if entry["quantity"] is None:  # of another reader: then this plugin knows only what it was told since

@@ -10,9 +10,10 @@ from napari.layers import Layer
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.layers import geometry_of, metadata_of, result_layer
 from napari_metaqsm.plugin.reading.regions_choice import names_of
-from napari_metaqsm.plugin.reading.session import SESSION, gather, read_session
+from napari_metaqsm.plugin.reading.session import gather, read_session
 from napari_metaqsm.plugin.samples import philips_two_echoes
 from napari_metaqsm.plugin.zero import OFFSET, Zero, original_of, refer
+from napari_metaqsm.report.session_folder import SESSION
 
 
 def add(viewer, data_tuple):
