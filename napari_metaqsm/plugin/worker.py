@@ -126,4 +126,8 @@ def plain_words(error: Exception) -> str:
         return str(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "there is not enough memory for this step; close other programs or crop the volume"
+    if isinstance(error, OSError):
+        return (
+            f"a file could not be read or written ({error.strerror or error}); check the disk and the folder"
+        )
     return f"this step failed unexpectedly ({type(error).__name__}: {error}); hover here for details"

@@ -1,6 +1,8 @@
 """The worker: progress, result, errors of every kind, cancelling, and that it always finishes."""
 
+import errno
 import gc
+import os
 import threading
 import weakref
 
@@ -10,7 +12,7 @@ import torch
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import announce, point, steps
 from napari_metaqsm.plugin import worker as worker_module
-from napari_metaqsm.plugin.worker import start
+from napari_metaqsm.plugin.worker import plain_words, start
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -167,3 +169,8 @@ def test_cancel_ends_the_work_without_a_result(qtbot):
     assert heard.returned == []
     assert heard.errors == []
     assert len(done) < 10**9
+
+
+def test_a_full_disk_is_said_as_such():
+    words = plain_words(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert words.startswith("a file could not be read or written (No space left on device)")

@@ -22,10 +22,6 @@ from napari_metaqsm.report.folder import open_folder
 from napari_metaqsm.report.session_folder import SESSION
 from napari_metaqsm.scan import Acquisition
 
-# napari silences this while it makes colours of labels; a worker that ends meanwhile gives the filters of
-# warnings back as they were before, for all threads.
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
-
 SHAPE = (8, 12, 10)
 ACQUISITION = Acquisition((0.01, 0.02), 3.0)
 SPOT = (4, 6, 5)
