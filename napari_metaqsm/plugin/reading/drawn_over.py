@@ -22,6 +22,7 @@ from napari_metaqsm.plugin.reading.planes import Axes, Frame
 
 # Colours of one comparison beyond those of the marks; more labels share them.
 _MOST_COLOURS = 120
+_FEW_LABELS = 2**16
 # In a layer's metadata: that it is drawn over the maps, and hidden for it.
 _FLAG = "drawn_over"
 _STROKES = ("labels_update", "data", "set_data", "colormap", "contour", "opacity")
@@ -123,6 +124,12 @@ class DrawnOver:
         return found
 
     def _coloured(self, layer: Labels, plane: np.ndarray) -> np.ndarray:
+        low, high = int(plane.min()), int(plane.max())
+        if low >= 0 and high < _FEW_LABELS:  # counted faster than sorted
+            table = np.zeros(high + 1, np.uint8)
+            for label in np.flatnonzero(np.bincount(plane.ravel())):
+                table[label] = self._place(layer, int(label)) if label else 0
+            return table[plane]
         labels, inverse = np.unique(plane, return_inverse=True)
         places = np.array([self._place(layer, int(label)) if label else 0 for label in labels], np.uint8)
         return places[inverse].reshape(plane.shape)

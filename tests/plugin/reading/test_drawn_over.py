@@ -36,9 +36,9 @@ def opened(viewer):
         comparison.close()
 
 
-def add_regions(viewer, name="regions", **settings):
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[3, 5:12, 6:15] = 2
+def add_regions(viewer, name="regions", label=2, **settings):
+    labels = np.zeros(SHAPE, np.int32)
+    labels[3, 5:12, 6:15] = label
     return viewer.add_labels(labels, name=name, **{**PLACE, **settings})
 
 
@@ -48,8 +48,9 @@ def drawn(cell):
     return picture > marks.LINE
 
 
-def test_a_region_is_outlined_in_its_colour_in_every_cell(viewer, opened):
-    regions = add_regions(viewer)
+@pytest.mark.parametrize("label", [2, 70000, -3])
+def test_a_region_is_outlined_in_its_colour_in_every_cell(label, viewer, opened):
+    regions = add_regions(viewer, label=label)
     comparison = opened(cross_hair=False, outline=False)
     assert not regions.visible  # it has no cell of its own
     for cell in comparison.cells:
@@ -61,7 +62,7 @@ def test_a_region_is_outlined_in_its_colour_in_every_cell(viewer, opened):
         middle = (int(8 * per[0]), int(10 * per[1]))
         assert not rim[middle]
         colour = cell.marks.colormap.colors[cell.marks.data[3][tuple(np.argwhere(rim)[0])]]
-        np.testing.assert_allclose(colour[:3], regions.get_color(2)[:3], atol=1e-6)
+        np.testing.assert_allclose(colour[:3], regions.get_color(label)[:3], atol=1e-6)
 
 
 def test_a_veil_lies_over_the_whole_and_a_mask_is_not_drawn(viewer, opened):
