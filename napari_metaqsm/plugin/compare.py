@@ -91,6 +91,7 @@ class Comparison:
         self._mouse = (on_click(self._on_click), on_window_drag(self._window_of, self._take_window))
         _open.append(self)
         viewer.dims.ndisplay = 2
+        viewer.canvas.background_color_override = "black"  # as films are read, in a light window too
         overlays.put(viewer, self._stage.frame)
         self._stage.arrange()
         self._stage.go_to_the_brain()

@@ -54,6 +54,7 @@ def state_of(viewer):
         "colours": [layer.colormap.name for layer in maps],
         "bars": [layer.colorbar.model_dump() for layer in maps],
         "grid": grid.model_dump(),
+        "background": viewer.canvas.background_color_override,
         "overlays": {name: overlays[name].model_dump() for name in overlays},
         "dims": (viewer.dims.order, viewer.dims.ndisplay, viewer.dims.point),
         "camera": (camera.center, camera.zoom, camera.angles),

@@ -29,7 +29,7 @@ from napari_metaqsm.plugin.reading.planes import Axes, Frame, box_of
 # Narrow and short: it lies over the map.
 COLOUR_BAR_PIXELS = (10, 60)
 # Of the cells' names, on the mean.
-CHARACTER_PIXELS = 9.2
+CHARACTER_PIXELS = 9.8
 # The longest slider of a window, in its own widths.
 _SLIDER = 10
 _LINKED = ("contrast_limits", "gamma", "colormap")

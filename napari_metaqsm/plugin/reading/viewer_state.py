@@ -20,6 +20,7 @@ def save(viewer: ViewerModel) -> dict[str, Any]:
         "order": list(viewer.layers),
         "selected": set(viewer.layers.selection),
         "layers": [_save_layer(layer) for layer in viewer.layers],
+        "canvas": {"background_color_override": viewer.canvas.background_color_override},
         "grid": {name: getattr(grid, name) for name in ("shape", "stride", "spacing", "enabled")},
         "scale_bar": {name: getattr(bar, name) for name in ("visible", "gridded", "length")},
         "dims": {name: getattr(viewer.dims, name) for name in _DIMS},
@@ -38,6 +39,7 @@ def restore(viewer: ViewerModel, saved: dict[str, Any]) -> None:
             setattr(getattr(layer, overlay) if overlay else layer, attribute, value)
     select(viewer, saved["selected"])
     for target, part in (
+        (viewer.canvas, "canvas"),
         (viewer.canvas.grid, "grid"),
         (viewer.canvas.overlays.scale_bar, "scale_bar"),
         (viewer.dims, "dims"),
