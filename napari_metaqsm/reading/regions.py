@@ -79,11 +79,6 @@ class Region:
     maps: Mapping[str, Measure]
 
     @property
-    def partly_outside(self) -> bool:
-        """Whether voxels of the region lie outside a map's mask."""
-        return any(m.outside_percent > 0 for m in self.maps.values())
-
-    @property
     def unreliable(self) -> bool:
         """Whether more of the region is unreliable than its figures bear."""
         return self.unreliable_percent is not None and self.unreliable_percent >= UNRELIABLE_PERCENT

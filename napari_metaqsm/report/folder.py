@@ -52,11 +52,6 @@ class Opened:
     in_study_axes: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
-def read_study(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Study:
-    """The maps of a folder, and what is known beside them; see :func:`open_folder`."""
-    return open_folder(folder, inputs).study
-
-
 def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Opened:
     """Read what ``metaqsm run`` or ``metaqsm cosmos`` wrote, or a reading that was saved in the window.
 

@@ -9,7 +9,7 @@ import pytest
 from napari_metaqsm.io.load import load, save
 from napari_metaqsm.method import running
 from napari_metaqsm.pipeline import make_step, reconstruct
-from napari_metaqsm.report.folder import read_study
+from napari_metaqsm.report.folder import open_folder
 
 SHAPE = (16, 18, 14)
 # Left to right is reversed, as scanners write it; oblique.
@@ -73,4 +73,4 @@ def maps_folder(scan_folder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def study(maps_folder, scan_folder):
-    return read_study(maps_folder, [scan_folder])
+    return open_folder(maps_folder, [scan_folder]).study

@@ -14,7 +14,6 @@ from napari_metaqsm.report.folder import (
     open_folder,
     read_labels,
     read_names,
-    read_study,
     write_report,
 )
 
@@ -80,7 +79,7 @@ def test_inputs_that_changed_or_went_are_done_without_and_said(folder, scan_fold
 
 def test_a_map_that_the_record_does_not_name_is_read_without_a_history(folder):
     shutil.copy(folder / "susceptibility_tkd.nii.gz", folder / "susceptibility_other.nii.gz")
-    study = read_study(folder)
+    study = open_folder(folder).study
     assert list(study.maps) == ["TKD", "Closed-form L2", "other"]
     assert study.records["other"]["steps"] == []
 
@@ -90,7 +89,7 @@ def test_a_method_that_ran_twice_is_numbered(folder):
     again = {**record["steps"][-1], "result": "susceptibility_l2-2"}
     change(folder, steps=[*record["steps"], again])
     shutil.copy(folder / "susceptibility_l2.nii.gz", folder / "susceptibility_l2-2.nii.gz")
-    assert list(read_study(folder).maps) == ["TKD", "Closed-form L2", "Closed-form L2 (2)"]
+    assert list(open_folder(folder).study.maps) == ["TKD", "Closed-form L2", "Closed-form L2 (2)"]
 
 
 @pytest.mark.parametrize(
@@ -112,16 +111,16 @@ def test_whatever_a_record_lacks_the_maps_are_read_and_reported(folder, name, va
 def test_a_record_that_cannot_be_read_is_refused(folder, content):
     (folder / "record.json").write_text(content)
     with pytest.raises(InputError, match=r"record\.json"):
-        read_study(folder)
+        open_folder(folder)
 
 
 def test_folders_without_a_record_or_a_map_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match=r"has no record\.json; give a folder that metaqsm run wrote"):
-        read_study(tmp_path / "nowhere")
+        open_folder(tmp_path / "nowhere")
     for file in folder.glob("susceptibility*"):
         file.unlink()
     with pytest.raises(InputError, match="holds no susceptibility map"):
-        read_study(folder)
+        open_folder(folder)
 
 
 def test_labels_must_be_whole_numbers_on_the_grid_of_the_maps(folder, tmp_path):

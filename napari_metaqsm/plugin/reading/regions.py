@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.nifti import staged
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
@@ -248,19 +249,15 @@ class RegionsPanel(QWidget):
     def export(self, path: Path) -> None:
         """Write the figures of every region and map as CSV, and say so."""
         try:
-            _write(self.measures, path)
-        except OSError as error:
-            self._say(f"{path.name} could not be written: {error.strerror or error}")
+            with staged(path.parent) as folder:
+                (folder / path.name).write_text(self.measures.long_table().csv(), encoding="utf-8")
+        except (InputError, OSError) as error:
+            self._say(f"{path.name} could not be written: {error}")
             return
         regions, maps = (
             _counted(len(x), w) for x, w in ((self.measures, "region"), (self.measures.titles, "map"))
         )
         self._say(f"Written: {path.name}, {regions} in {maps}")
-
-    def documents(self) -> list[Callable[[Path], None]]:
-        """What is kept of the table beside the layers: the CSV, written into the folder that is given."""
-        measures = self.measures
-        return [lambda folder: _write(measures, folder / _CSV)] if measures else []
 
     def state(self) -> dict[str, Any]:
         """What is chosen, as plain values."""
@@ -296,10 +293,6 @@ class RegionsPanel(QWidget):
 def _measured(study: Study, layer: Labels, unreliable: np.ndarray | None) -> tuple[Labels, RegionMeasures]:
     # A copy: the brush may be moving meanwhile.
     return layer, measure_regions(study, np.array(layer.data), unreliable=unreliable)
-
-
-def _write(measures: RegionMeasures, path: Path) -> None:
-    path.write_text(measures.long_table().csv(), encoding="utf-8")
 
 
 def _not_here(names: Sequence[str]) -> str:

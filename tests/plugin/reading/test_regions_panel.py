@@ -378,9 +378,10 @@ def test_the_csv_has_a_row_for_every_region_and_map(panel, layer, tmp_path, monk
     assert [(r["label"], r["map"]) for r in rows] == [(n, t) for n in ("2", "5", "7", "30") for t in TITLES]
     assert float(rows[0]["p95_ppm"]) == pytest.approx(panel.measures.region(2).maps["TKD"].p95, rel=1e-5)
     assert panel.status.text() == "Written: regions.csv, 4 regions in 2 maps"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (str(tmp_path / "no" / "x.csv"), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (str(file / "x.csv"), ""))
     panel.export_button.click()
-    assert panel.status.text() == "x.csv could not be written: No such file or directory"
+    assert panel.status.text().startswith("x.csv could not be written: ")
+    assert "Not a directory" in panel.status.text()
 
 
 def test_the_names_stay_while_the_figures_scroll_and_share_their_rows(panel, layer, viewer, qtbot):
@@ -520,18 +521,10 @@ def test_the_choices_come_back(panel, layer, viewer, qtbot):
     again.deleteLater()
 
 
-def test_the_table_is_kept_beside_the_layers(panel, layer, tmp_path):
-    (document,) = panel.documents()
-    document(tmp_path)
-    assert (tmp_path / "regions.csv").read_text(encoding="utf-8") == panel.measures.long_table().csv()
-    panel.choice.choose(None)
-    assert panel.documents() == []
-
-
 def test_names_and_regions_come_back_with_a_saved_reading(panel, layer, desk, viewer, qtbot, tmp_path):
     with qtbot.waitSignal(panel.measured):
         type_name(panel, qtbot, 5, "red nucleus")
-    gather(viewer, viewer.layers, {}, documents=panel.documents()).write(tmp_path / "reading")
+    gather(viewer, viewer.layers, {}).write(tmp_path / "reading")
     opened = ViewerModel()
     read_session(tmp_path / "reading").show(opened)
     assert names_of(opened.layers["drawn"]) == {5: "red nucleus"}
