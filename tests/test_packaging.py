@@ -91,7 +91,7 @@ def test_sdist_is_complete(built):
 def test_wheel_from_sdist_holds_code_manifest_resources_and_licence(built):
     with zipfile.ZipFile(built[1]) as archive:
         names = set(archive.namelist())
-    assert {"napari_metaqsm/cli.py", "napari_metaqsm_resources/napari.yaml"} <= names
+    assert {"napari_metaqsm/cli/app.py", "napari_metaqsm_resources/napari.yaml"} <= names
     for file in (TOP / "resources").rglob("*"):
         if file.is_file():
             assert f"napari_metaqsm_resources/{file.relative_to(TOP / 'resources').as_posix()}" in names

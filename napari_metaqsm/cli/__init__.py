@@ -1,0 +1,9 @@
+"""The command line, ``metaqsm``: a file for each group of commands, in the order in which help lists them.
+
+Exit codes: 0 done, 2 bad input (one line on standard error says what and what to do), 1 failed.
+"""
+
+from napari_metaqsm.cli import chain, learning, reading  # noqa: F401
+from napari_metaqsm.cli.app import app, main
+
+__all__ = ["app", "main"]
