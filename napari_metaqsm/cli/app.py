@@ -16,11 +16,11 @@ from napari_metaqsm.errors import InputError
 if TYPE_CHECKING:
     from napari_metaqsm.method import Run
 
-    help = ("Quantitative susceptibility mapping: from the phase of a gradient-echo scan to susceptibility.",)
-    no_args_is_help = (True,)
-    add_completion = (False,)
 app = typer.Typer(
     name="metaqsm",
+    help="Quantitative susceptibility mapping: from the phase of a gradient-echo scan to susceptibility.",
+    no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
