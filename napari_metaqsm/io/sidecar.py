@@ -14,6 +14,10 @@ from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, STRONGEST_B0_TESLA, Triple
 # A sidecar is a few kilobytes; whatever is much larger is something else.
 _LARGEST_BYTES = 16 * 2**20
 _MOST_ECHOES = 1000
+# Stored phase is at most what 32 bits hold.
+_LARGEST_PHASE = 2.0**32
+# Of a sidecar's keys, the one that holds what BIDS has no words for.
+OWN = "MetaQSM"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Sidecar:
     b0_tesla, manufacturer, echo_number, units : as the file gives them
     b0_direction : along the array's axes
     image_type : upper case
+    phase_sign, phase_pi : of our own converter (``MetaQSM``): how the stored phase is to be read, see
+        :class:`~napari_metaqsm.scan.Acquisition`
     """
 
     file: str = ""
@@ -39,6 +45,8 @@ class Sidecar:
     image_type: tuple[str, ...] = ()
     echo_number: int | None = None
     units: str = ""
+    phase_sign: int | None = None
+    phase_pi: float | None = None
 
     @property
     def role(self) -> str | None:
@@ -78,6 +86,8 @@ def read_sidecar(path: str | Path) -> Sidecar:
             image_type=_image_type(content),
             echo_number=_echo_number(content),
             units=_text(content, "Units"),
+            phase_sign=_phase_sign(_own(content)),
+            phase_pi=_number(_own(content), "phase_pi", 0, _LARGEST_PHASE, "stored values"),
         )
     except InputError as error:
         raise InputError(f"{file.name}: {error}") from error
@@ -161,6 +171,20 @@ def _echo_number(content: dict[str, Any]) -> int | None:
     value = content.get("EchoNumber")
     good = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_ECHOES
     return value if good else None
+
+
+def _own(content: dict[str, Any]) -> dict[str, Any]:
+    value = content.get(OWN, {})
+    if not isinstance(value, dict):
+        raise InputError(f"{OWN} is {str(value)[:60]}; it must be a JSON object")
+    return value
+
+
+def _phase_sign(own: dict[str, Any]) -> int | None:
+    value = own.get("phase_sign")
+    if value is not None and (isinstance(value, bool) or value not in (1, -1)):
+        raise InputError(f"phase_sign is {str(value)[:60]}; it must be 1 or -1")
+    return None if value is None else int(value)
 
 
 def _text(content: dict[str, Any], name: str) -> str:

@@ -49,6 +49,11 @@ def test_what_is_said_is_read(tmp_path):
     assert found.role == "phase_difference"
 
 
+def test_how_the_phase_is_to_be_read_is_taken_from_our_own_key(tmp_path):
+    found = sidecar(tmp_path, {"MetaQSM": {"phase_sign": -1, "phase_pi": 4096}})
+    assert (found.phase_sign, found.phase_pi) == (-1, 4096.0)
+
+
 @pytest.mark.parametrize(
     ("types", "role"),
     [(["M", "FFE"], "magnitude"), (["PHASE MAP", "P"], "phase"), (["T1", "MIXED"], None), ("M", None)],
@@ -74,6 +79,12 @@ def test_the_image_type_tells_the_role(tmp_path, types, role):
         ('{"EchoTime": 1e999}', "EchoTime is inf"),
         ('{"EchoTime": 1' + "0" * 400 + "}", "hundreds of digits"),
         ({"EchoTime1": 0.008, "EchoTime2": 0.004}, "longer than EchoTime1"),
+        ({"MetaQSM": "inverted"}, "MetaQSM is inverted; it must be a JSON object"),
+        ({"MetaQSM": {"phase_sign": 0}}, "phase_sign is 0; it must be 1 or -1"),
+        ({"MetaQSM": {"phase_sign": True}}, "phase_sign is True"),
+        ({"MetaQSM": {"phase_sign": [-1]}}, "phase_sign is"),
+        ({"MetaQSM": {"phase_pi": -3.14}}, "phase_pi is -3.14"),
+        ({"MetaQSM": {"phase_pi": "pi"}}, "phase_pi is 'pi'; it must be a number in stored values"),
         ({"MagneticFieldStrength": 0}, "MagneticFieldStrength is 0"),
         ({"MagneticFieldStrength": 30000}, "tesla"),
         ({"MagneticFieldStrength": {"value": 3}}, "must be a number"),
