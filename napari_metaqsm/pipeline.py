@@ -1,7 +1,7 @@
 """The chain: field, mask, background, inversion, reference. In memory, no files.
 
 :func:`run_step` runs one step on whatever arrays it is given; :func:`reconstruct` runs a chain on a
-:class:`~napari_metaqsm.scan.Scan`. The functions below them are the package's Python front door.
+:class:`~napari_metaqsm.scan.Scan`, and :func:`go_on` further steps on what a chain gave so far.
 """
 
 from __future__ import annotations
@@ -247,8 +247,12 @@ def default_chain(
     return tuple(make_step(stage, name, **parameters.get(name, {})) for stage, name in names)
 
 
-def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
+def check_chain(scan: Scan, chain: Sequence[Step], made: Iterable[str] = ()) -> None:
     """Whether each step of ``chain`` finds what it needs; a stage other than inversion stands once.
+
+    Parameters
+    ----------
+    made : names of what steps before these have given
 
     Raises
     ------
@@ -266,12 +270,12 @@ def check_chain(scan: Scan, chain: Sequence[Step]) -> None:
             )
         if step.stage == before.stage != "inversion":
             raise InputError(f"the chain has two {step.stage} methods; choose one")
-    known = set(scan.arrays())
+    known = {*scan.arrays(), *made}
     for step in chain:
-        made = STAGES[step.stage][0]
-        if made in known:
+        gives = STAGES[step.stage][0]
+        if gives in known:
             raise InputError(
-                f"the scan has a {checks.spoken(made)} already, and {step.entry.title} would replace it; "
+                f"the scan has a {checks.spoken(gives)} already, and {step.entry.title} would replace it; "
                 "leave out one of the two"
             )
         missing = [checks.spoken(n) for n in step.entry.needs if n not in known]
@@ -307,13 +311,38 @@ def reconstruct(
     InputError
         When the scan or the chain cannot be used.
     """
-    chain = default_chain(scan) if chain is None else tuple(chain)
-    check_chain(scan, chain)
+    chain = default_chain(scan) if chain is None else chain
+    return go_on(Result(scan, {}), chain, device=device, reference=reference)
+
+
+def go_on(
+    result: Result,
+    chain: Sequence[Step],
+    *,
+    device: str = "auto",
+    reference: str | np.ndarray = "brain",
+) -> Result:
+    """Run further steps on what a chain gave so far, maybe in another process.
+
+    Maps and record are those of one chain of all the steps, but for the times.
+
+    Parameters
+    ----------
+    chain, device, reference : as in :func:`reconstruct`
+
+    Raises
+    ------
+    InputError
+        When the steps cannot go on from there.
+    """
+    scan, chain = result.scan, tuple(chain)
+    check_chain(scan, chain, result.maps)
     region, region_name = _reference_region(reference, scan)
     choose_device(device)
-    data: dict[str, np.ndarray] = scan.arrays()
-    maps: dict[str, np.ndarray] = {}
-    records, references = [], {}
+    maps = dict(result.maps)
+    data: dict[str, np.ndarray] = {**scan.arrays(), **maps}
+    records = list(result.record.get("steps", ()))
+    references = dict(result.record.get("reference", {}))
     for index, step in enumerate(chain):
         inputs = dict(data)
         if step.stage == "inversion":
@@ -341,7 +370,9 @@ def reconstruct(
             data.update(outputs)
             maps.update(outputs)
     announce("Done", 1.0)
-    sources = {n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()}
+    sources = dict(result.record.get("inputs", ())) or {
+        n: scan.sources.get(n) or describe_array(a) for n, a in scan.arrays().items()
+    }
     if region_name == "region":
         sources["reference"] = describe_array(region)
     record = make_record(sources, scan.geometry, scan.acquisition, records, references, scan.notes)
@@ -419,16 +450,22 @@ def _together(scans: Sequence[Scan]) -> dict[str, np.ndarray | None]:
     if several:
         masks = [scans[0].mask if scan.mask is None else scan.mask for scan in scans]
     return {
-        "local_fields": _stacked([scan.local_field for scan in scans]),
+        "local_fields": stacked([scan.local_field for scan in scans]),
         "b0_directions": np.array([scan.geometry.b0_direction for scan in scans], np.float32),
-        "mask": np.any(_stacked(masks), axis=0),
-        "masks": _stacked(masks) if several else None,
-        "noises": _stacked(noises) if noises else None,
+        "mask": np.any(stacked(masks), axis=0),
+        "masks": stacked(masks) if several else None,
+        "noises": stacked(noises) if noises else None,
     }
 
 
-def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """One array (orientation, i, j, k); not copied where it is one already."""
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One array (orientation, i, j, k); not copied where it is one already.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ.
+    """
     if isinstance(arrays, np.ndarray):
         return arrays
     shapes = {np.shape(array) for array in arrays}
@@ -458,144 +495,3 @@ def _free_name(name: str, taken: Iterable[str]) -> str:
     """``name``, numbered where a method stands in the chain more than once."""
     number = sum(n == name or n.rpartition("-")[0] == name for n in taken)
     return f"{name}-{number + 1}" if number else name
-
-
-# ----------------------------------------------------------------------------- the Python door
-class FieldFit(NamedTuple):
-    """The field of a scan and how well it is known; what a method cannot tell is None.
-
-    ``total_field`` and its standard deviation ``noise`` in ppm; ``residual`` of the fit relative to
-    the signal; ``quality`` of the phase from 0 to 1. All (i, j, k).
-    """
-
-    total_field: np.ndarray
-    noise: np.ndarray | None = None
-    residual: np.ndarray | None = None
-    quality: np.ndarray | None = None
-
-
-def extract_brain(
-    magnitude: np.ndarray,
-    voxel_size_mm: Sequence[float],
-    method: str = "brain",
-    *,
-    orientation: str = "RAS",
-    device: str = "auto",
-    **parameters: Any,
-) -> np.ndarray:
-    """Mask (i, j, k) bool of a magnitude (i, j, k) or (echo, i, j, k), by any mask method.
-
-    Parameters
-    ----------
-    orientation : where the array's axes point in the patient, as in "RAS"
-    """
-    geometry = Geometry(magnitude.shape[-3:], voxel_size_mm, orientation=orientation)
-    data = {"magnitude": magnitude}
-    return run_step(make_step("mask", method, **parameters), data, geometry, device=device).outputs["mask"]
-
-
-def fit_field(
-    phase: np.ndarray,
-    echo_times_s: Sequence[float],
-    b0_tesla: float,
-    magnitude: np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-    method: str = "nonlinear_fit",
-    *,
-    phase_sign: int = 1,
-    phase_pi: float | None = None,
-    voxel_size_mm: Sequence[float] = (1.0, 1.0, 1.0),
-    device: str = "auto",
-    **parameters: Any,
-) -> FieldFit:
-    """Total field in ppm from phase (echo, i, j, k) or (i, j, k), as stored.
-
-    Parameters
-    ----------
-    echo_times_s : one per echo; of a phase difference, the difference of its echo times
-    phase_sign, phase_pi : see :class:`~napari_metaqsm.scan.Acquisition`
-    voxel_size_mm : says how far the phase offset is smoothed and which neighbours are far; the field
-        itself does not depend on it
-    """
-    geometry = Geometry(phase.shape[-3:], voxel_size_mm)
-    acquisition = Acquisition(echo_times_s, b0_tesla, phase_sign, phase_pi)
-    data = {"phase": phase, "magnitude": magnitude, "mask": mask}
-    step = make_step("field", method, **parameters)
-    return FieldFit(**run_step(step, data, geometry, acquisition, device).outputs)
-
-
-def remove_background(
-    total_field: np.ndarray,
-    mask: np.ndarray,
-    voxel_size_mm: Sequence[float],
-    method: str = "resharp",
-    b0_direction: Sequence[float] = (0, 0, 1),
-    noise: np.ndarray | None = None,
-    *,
-    device: str = "auto",
-    **parameters: Any,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Local field (ppm) and eroded mask from the total field (ppm), all (i, j, k)."""
-    geometry = Geometry(total_field.shape, voxel_size_mm, b0_direction)
-    data = {"total_field": total_field, "mask": mask, "noise": noise}
-    outputs = run_step(make_step("background", method, **parameters), data, geometry, device=device).outputs
-    return outputs["local_field"], outputs["eroded_mask"]
-
-
-def invert(
-    local_field: np.ndarray,
-    mask: np.ndarray,
-    voxel_size_mm: Sequence[float],
-    method: str = "tkd",
-    b0_direction: Sequence[float] = (0, 0, 1),
-    magnitude: np.ndarray | None = None,
-    noise: np.ndarray | None = None,
-    *,
-    acquisition: Acquisition | None = None,
-    initial_susceptibility: np.ndarray | None = None,
-    device: str = "auto",
-    **parameters: Any,
-) -> np.ndarray:
-    """Susceptibility (ppm, paramagnetic positive, not referenced) from the local field (ppm).
-
-    Parameters
-    ----------
-    acquisition : echo times and field strength, for the methods that weigh the phase as acquired
-    initial_susceptibility : where an iterative method begins, such as its map with another weight
-    """
-    geometry = Geometry(local_field.shape, voxel_size_mm, b0_direction)
-    data = {"local_field": local_field, "mask": mask, "magnitude": magnitude, "noise": noise}
-    data["initial_susceptibility"] = initial_susceptibility
-    step = make_step("inversion", method, **parameters)
-    return run_step(step, data, geometry, acquisition, device).outputs["susceptibility"]
-
-
-def combine_orientations(
-    local_fields: Sequence[np.ndarray],
-    mask: np.ndarray,
-    voxel_size_mm: Sequence[float],
-    b0_directions: Sequence[Sequence[float]],
-    noises: Sequence[np.ndarray] | None = None,
-    masks: Sequence[np.ndarray] | None = None,
-    method: str = "cosmos",
-    *,
-    device: str = "auto",
-    **parameters: Any,
-) -> np.ndarray:
-    """Susceptibility (ppm, not referenced) from the registered local fields (ppm) of three or more heads.
-
-    Parameters
-    ----------
-    local_fields : one (i, j, k) for each orientation of the head, all registered to one of them
-    mask : (i, j, k), where there are sources
-    b0_directions : one for each field: B0 along the shared axes i, j, k
-    noises : the standard deviation of each field, ppm, 0 where a field is not known
-    masks : where each field is known, where that differs
-    """
-    data = {"local_fields": _stacked(local_fields), "mask": mask}
-    data["b0_directions"] = np.asarray(b0_directions, np.float32)
-    data["noises"] = None if noises is None else _stacked(noises)
-    data["masks"] = None if masks is None else _stacked(masks)
-    step = make_step("orientations", method, **parameters)
-    geometry = Geometry(data["local_fields"].shape[1:], voxel_size_mm)
-    return run_step(step, data, geometry, device=device).outputs["susceptibility"]

@@ -33,8 +33,11 @@ ROOMS: dict[str, set[str]] = {
     # The synthetic head starts from a bundled label map, which io knows where to find.
     "simulation": {*BASE, "operators", "io"},
     "evaluation": {*BASE, "operators"},
-    "io": BASE,
+    # Reading tells of itself, and can be stopped, as methods do.
+    "io": {*BASE, "method"},
     "pipeline": {*ENGINE, *STAGES, "device", "checks", "provenance", "referencing"},
+    # The package's functions for one step, which __init__ names.
+    "doors": {"pipeline", "scan"},
     # It runs methods as the window does, on heads that it makes itself.
     "timing": {*BASE, "method", "device", "operators", "pipeline"},
     # Weights say which versions made them.
@@ -54,7 +57,8 @@ ROOMS: dict[str, set[str]] = {
     "reading": {*BASE, "method", "operators", "evaluation", "referencing", "field"},
     # It tells of the methods that ran, so it reads the registry; it reads and writes folders.
     "report": {*BASE, "method", "reading", "evaluation", "io", "provenance", "pipeline"},
-    "cohort": {"pipeline", "io", "evaluation", "errors"},
+    # Scan after scan it does what the command line does with one, and writes a report of each and of all.
+    "cohort": {*BASE, "method", "pipeline", "io", "evaluation", "provenance", "reading", "report", "device"},
 }
 ANYTHING = {"cli", "plugin"}
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide2", "PySide6"}

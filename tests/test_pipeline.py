@@ -7,7 +7,7 @@ import pytest
 
 import napari_metaqsm as mq
 from napari_metaqsm.method import DEFAULT_INVERSIONS, Cancelled, running
-from napari_metaqsm.pipeline import check_chain, default_chain, run_step
+from napari_metaqsm.pipeline import check_chain, default_chain, go_on, run_step
 
 SHAPE = (15, 18, 12)
 VOXEL = (1.0, 0.8, 2.0)
@@ -78,6 +78,38 @@ def test_a_method_run_twice_gives_two_maps(local_field, mask):
     maps = mq.reconstruct(scan_of(local_field=local_field, mask=mask), chain).maps
     assert list(maps) == ["susceptibility_tkd", "susceptibility_tkd-2"]
     assert maps["susceptibility_tkd"].std() > maps["susceptibility_tkd-2"].std()
+
+
+def without_times(record):
+    steps = [{k: v for k, v in step.items() if k != "seconds"} for step in record["steps"]]
+    return {**record, "made_at": "", "steps": steps}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_chain_that_goes_on_from_a_result_gives_what_it_gives_at_once(local_field, mask, cut):
+    scan = scan_of(total_field=local_field, mask=mask, magnitude=1 + np.abs(local_field))
+    small = {"resharp": {"radius_mm": 3}}
+    chain = default_chain(scan, inversion=["tkd", "l2", "tkd"], parameters=small)
+    region = np.zeros(SHAPE, bool)
+    region[5:9, 5:9, 4:8] = True
+    with running():
+        whole = mq.reconstruct(scan, chain, reference=region)
+        first = mq.reconstruct(scan, chain[:cut], reference=region)
+        both = go_on(first, chain[cut:], reference=region)
+    assert list(both.maps) == list(whole.maps)
+    for name, values in whole.maps.items():
+        np.testing.assert_array_equal(both.maps[name], values)
+    assert without_times(both.record) == without_times(whole.record)
+    assert len(first.record["steps"]) == cut  # what was gone on from is left as it was
+
+
+def test_a_step_that_has_run_is_not_gone_on_with(local_field, mask):
+    scan = scan_of(total_field=local_field, mask=mask)
+    chain = default_chain(scan, inversion=["tkd"], parameters={"resharp": {"radius_mm": 3}})
+    with running():
+        first = mq.reconstruct(scan, chain[:1])
+    with pytest.raises(mq.InputError, match="has a local field already"):
+        go_on(first, chain)
 
 
 def test_reference_region_and_none(local_field, mask):

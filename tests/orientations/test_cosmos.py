@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_metaqsm.doors import combine_orientations
 from napari_metaqsm.errors import InputError, MetaQSMWarning
 from napari_metaqsm.method import running
 from napari_metaqsm.operators.dipole import dipole_field, dipole_kernel
@@ -13,7 +14,7 @@ from napari_metaqsm.operators.fourier import multiply_spectrum
 from napari_metaqsm.operators.pad import working_grid
 from napari_metaqsm.orientations.conditioning import conditioning
 from napari_metaqsm.orientations.cosmos import CosmosParameters, cosmos
-from napari_metaqsm.pipeline import combine_orientations, reconstruct_orientations
+from napari_metaqsm.pipeline import reconstruct_orientations
 from napari_metaqsm.scan import Geometry, Scan
 
 GEOMETRY = Geometry((7, 6, 5), (1.0, 0.8, 2.0))

@@ -8,11 +8,12 @@ import torch
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
+from napari_metaqsm.doors import invert
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.resources import resource
 from napari_metaqsm.method import DEFAULT_INVERSIONS, steps
 from napari_metaqsm.operators.dipole import dipole_field
-from napari_metaqsm.pipeline import invert, run_step
+from napari_metaqsm.pipeline import run_step
 from napari_metaqsm.plugin import jobs as jobs_module
 from napari_metaqsm.plugin.chain import SusceptibilityMapping
 from napari_metaqsm.plugin.section import State

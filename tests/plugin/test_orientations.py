@@ -7,9 +7,9 @@ import pytest
 import torch
 from napari.components import ViewerModel
 
+from napari_metaqsm.doors import combine_orientations
 from napari_metaqsm.method import steps
 from napari_metaqsm.operators.dipole import dipole_field
-from napari_metaqsm.pipeline import combine_orientations
 from napari_metaqsm.plugin import orientations as dock_module
 from napari_metaqsm.plugin.compare_section import CompareSection
 from napari_metaqsm.plugin.orientations import Orientations
