@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import secrets
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from napari_metaqsm.errors import InputError
@@ -24,7 +26,6 @@ from napari_metaqsm.scan import Geometry
 
 # Everything nibabel raises on a file that is not what its name says.
 _UNREADABLE = (
-    ImageFileError,
     HeaderDataError,
     HeaderTypeError,
     OSError,
@@ -36,6 +37,14 @@ _UNREADABLE = (
 )
 # No byte of a gzip stream becomes more than 1032.
 _LARGEST_DEFLATION = 1032
+# Of NIfTI-2, in bytes.
+_LONGEST_HEADER = 540
+# Extensions stand between the header and the voxels, and hold kilobytes.
+_LARGEST_OFFSET = 2**30
+# A file that goes on behind its voxels is padded, or inflates without end.
+_LONGEST_TAIL = 2**26
+# What nibabel would log of a bad header is refused in one line.
+_UNHEARD = logging.Logger("napari_metaqsm.io.nifti", logging.CRITICAL + 1)
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _SCANNER = 1  # NIfTI code of a transform into the coordinates of the scanner
 _TEMPLATE = (3, 4, 5)  # … and of those into a template's
@@ -132,15 +141,19 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
         same), is complex, or its header cannot be meant.
     """
     path = Path(path)
-    image = _opened(path)
-    if np.issubdtype(image.get_data_dtype(), np.complexfloating):
+    header, stored = _header(path)
+    if np.issubdtype(header.get_data_dtype(), np.complexfloating):
         raise InputError(f"{path.name} is complex; give magnitude and phase as two files")
-    if image.get_data_dtype().fields is not None:
+    if header.get_data_dtype().fields is not None:
         raise InputError(f"{path.name} holds colours; it must hold one number per voxel")
-    space = _space(image, path)
-    _check_size(image, path)
+    space = _space(header, stored, path)
+    _check_size(header, path)
     try:
-        array = _values(image, path)
+        array = _values(header, path)
+    except MemoryError as error:
+        raise InputError(
+            f"{path.name} does not fit in memory; {_count(header)} voxels are too many"
+        ) from error
     except _UNREADABLE as error:
         raise InputError(f"{path.name} cannot be read; it is truncated or damaged ({error})") from error
     array = array.reshape(
@@ -149,39 +162,63 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
     return np.ascontiguousarray(np.moveaxis(array, 3, 0) if array.ndim == 4 else array), space
 
 
-def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+def _stream(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _values(header: nib.Nifti1Header, path: Path) -> np.ndarray:
     """All values, scaled; a compressed file to its very end, where its checksum stands."""
-    if path.suffix.lower() != ".gz":
-        with np.errstate(all="ignore"):
-            return np.asanyarray(image.dataobj, dtype=np.float32)
-    with gzip.open(path) as file, np.errstate(all="ignore"):
-        image = type(image).from_file_map(type(image).make_file_map({"image": file}))
-        array = np.asanyarray(image.dataobj, dtype=np.float32)
-        while file.read(2**20):
-            pass
+    with _stream(path) as file, np.errstate(all="ignore"):
+        array = np.asanyarray(ArrayProxy(file, header), dtype=np.float32)
+        left = _LONGEST_TAIL
+        while path.suffix.lower() == ".gz" and (block := file.read(2**20)):
+            left -= len(block)
+            if left < 0:
+                raise OSError(f"it goes on for more than {_LONGEST_TAIL // 2**20} MiB behind its last voxel")
     return array
 
 
-def _opened(path: Path) -> nib.Nifti1Image:
-    if not path.is_file():
-        raise InputError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a NIfTI file")
-    if not is_nifti(path):
-        raise InputError(f"{path.name} is no NIfTI file; its name must end in .nii or .nii.gz")
-    # What nibabel would log of a bad header is refused below, in one line.
-    nib.imageglobals.logger.disabled = True
+def _header(path: Path) -> tuple[nib.Nifti1Header, nib.Nifti1Header]:
+    """The header as nibabel mends it, and as it is stored.
+
+    Extensions are left unread: nothing in them is of use here, and what parses them is much code for
+    bytes that anyone may have written.
+    """
     try:
-        image = nib.load(path)
+        check_file(path)
+        if not is_nifti(path):
+            raise InputError(f"{path.name} is no NIfTI file; its name must end in .nii or .nii.gz")
+        with _stream(path) as file:
+            block = file.read(_LONGEST_HEADER)
+        for kind in (nib.Nifti1Header, nib.Nifti2Header):
+            if kind.may_contain_header(block):
+                block = block[: kind.sizeof_hdr]
+                header = kind(block, check=False)
+                header.check_fix(logger=_UNHEARD)
+                offset = header.get_data_offset()
+                if offset > _LARGEST_OFFSET:
+                    raise HeaderDataError(f"its voxels would begin at byte {offset:g}")
+                header.get_data_dtype(), header.get_data_shape(), header.get_slope_inter()
+                return header, kind(block, check=False)
+        raise HeaderDataError("the file does not begin with a header of NIfTI-1 or NIfTI-2")
+    except InputError:
+        raise
     except _UNREADABLE as error:
         raise InputError(f"{path.name} is no readable NIfTI file ({error})") from error
-    finally:
-        nib.imageglobals.logger.disabled = False
-    if not isinstance(image, nib.Nifti1Image):
-        raise InputError(f"{path.name} is no NIfTI file but {type(image).__name__}; convert it first")
-    return image
 
 
-def _space(image: nib.Nifti1Image, path: Path) -> Space:
-    shape = tuple(int(n) for n in image.header.get_data_shape())
+def check_file(path: Path) -> None:
+    """Raise `InputError` unless ``path`` is a file that can be opened: no folder, no pipe, no device."""
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+            raise InputError(f"{path} {what}; give a NIfTI file")
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); give a NIfTI file") from error
+
+
+def _space(header: nib.Nifti1Header, stored: nib.Nifti1Header, path: Path) -> Space:
+    shape = tuple(int(n) for n in header.get_data_shape())
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
     if any(n < 1 for n in shape):
@@ -190,10 +227,10 @@ def _space(image: nib.Nifti1Image, path: Path) -> Space:
         raise InputError(
             f"{path.name} has {len(shape)} axes; it must have three, or four with the echoes last"
         )
-    affine, known, note = _scanner_affine(image, path)
+    affine, known, note = _scanner_affine(header, stored, path)
     affine = affine.copy()
-    affine[:3] *= _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
-    space = Space(shape[:3], affine, _clean(image.header), known, note)
+    affine[:3] *= _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    space = Space(shape[:3], affine, _clean(header), known, note)
     try:
         size = nib.affines.voxel_sizes(affine)
         if (
@@ -217,13 +254,14 @@ def _space(image: nib.Nifti1Image, path: Path) -> Space:
     return space
 
 
-def _scanner_affine(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, bool, str]:
+def _scanner_affine(
+    header: nib.Nifti1Header, stored: nib.Nifti1Header, path: Path
+) -> tuple[np.ndarray, bool, str]:
     """The transform whose z is that of the scanner, whether there is one, and what was assumed."""
-    header = image.header
     codes = {"sform": int(header["sform_code"]), "qform": int(header["qform_code"])}
     with _naming(path), np.errstate(all="ignore"):
         if codes["sform"] == 0:
-            _check_zooms(image)
+            _check_zooms(stored)
         if codes["sform"] == 0 and codes["qform"] == 0:
             note = f"{path.name} holds no affine; B0 is taken along the third axis"
             return header.get_base_affine(), False, note
@@ -248,25 +286,40 @@ def _naming(path: Path) -> Iterator[None]:
         raise InputError(f"{path.name}: the affine of the header is unusable ({error})") from error
 
 
-def _check_zooms(image: nib.Nifti1Image) -> None:
+def _check_zooms(stored: nib.Nifti1Header) -> None:
     """Refuse voxel sizes that nibabel would have replaced by 1 without a word."""
-    with image.file_map["image"].get_prepare_fileobj("rb") as file:
-        raw = type(image.header).from_fileobj(file, check=False)
-    sizes = [float(s) for s in raw["pixdim"][1:4]]
+    sizes = [float(s) for s in stored["pixdim"][1:4]]
     if not all(math.isfinite(s) and s > 0 for s in sizes):
         text = ", ".join(f"{s:g}" for s in sizes)
         raise ValueError(f"voxel sizes {text}; each must be greater than 0")
 
 
-def _check_size(image: nib.Nifti1Image, path: Path) -> None:
-    """Refuse a header that promises more than the file can hold, before memory is asked for it."""
-    wanted = math.prod(image.header.get_data_shape()) * image.get_data_dtype().itemsize
+def _check_size(header: nib.Nifti1Header, path: Path) -> None:
+    """Refuse a header that promises more than the file or memory can hold, before memory is asked for."""
+    voxels, itemsize = math.prod(header.get_data_shape()), header.get_data_dtype().itemsize
     there = path.stat().st_size
     if path.suffix.lower() == ".gz":
         there *= _LARGEST_DEFLATION
-    if wanted > there:
-        shape = "×".join(str(n) for n in image.header.get_data_shape())
-        raise InputError(f"{path.name} is truncated; its header promises {shape} voxels")
+    if header.get_data_offset() + voxels * itemsize > there:
+        raise InputError(f"{path.name} is truncated; its header promises {_count(header)} voxels")
+    needed = voxels * (itemsize + np.dtype(np.float32).itemsize)
+    if needed > _memory():
+        raise InputError(
+            f"{path.name} does not fit in memory; its {_count(header)} voxels need {needed / 2**30:.3g} GiB, "
+            f"and this machine has {_memory() / 2**30:.3g}"
+        )
+
+
+def _count(header: nib.Nifti1Header) -> str:
+    return "×".join(str(n) for n in header.get_data_shape())
+
+
+def _memory() -> float:
+    """Bytes of this machine, where asking for more kills the process; elsewhere Python refuses in time."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _clean(header: nib.Nifti1Header) -> nib.Nifti1Header:
