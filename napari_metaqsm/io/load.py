@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom import vendors
 from napari_metaqsm.io.nifti import Space, check_writable, read, space_from, staged, write
 from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
@@ -231,7 +232,7 @@ def acquisition_of(
         b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
     if phase_sign is None:
         maker = next((s.manufacturer for s in every if s.manufacturer), "")
-        phase_sign = -1 if maker.upper().startswith("GE") else 1
+        phase_sign = vendors.phase_sign(maker)
         if phase_sign == -1 and "phase" in sidecars:
             notes.append(f"the phase is from {maker}, which stores it inverted: phase sign -1")
     if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):

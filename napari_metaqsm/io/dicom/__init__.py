@@ -1,0 +1,1 @@
+"""DICOM from the scanner, and back to PACS."""
