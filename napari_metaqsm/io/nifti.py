@@ -6,9 +6,6 @@ import gzip
 import logging
 import math
 import os
-import secrets
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +19,10 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.staging import check_writable, staged
 from napari_metaqsm.scan import Geometry
+
+__all__ = ["Space", "check_file", "check_writable", "is_nifti", "read", "space_from", "staged", "write"]
 
 # Everything nibabel raises on a file that is not what its name says.
 _UNREADABLE = (
@@ -374,41 +374,3 @@ def _stored_type(array: np.ndarray) -> type:
             if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
                 return kind
     return np.float32
-
-
-def check_writable(folder: str | Path) -> None:
-    """Raise `InputError` unless files can be written to ``folder``; nothing is left there."""
-    folder = Path(folder).absolute()
-    there = next(f for f in (folder, *folder.parents) if f.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written to ({error.strerror}); choose another folder"
-        ) from error
-
-
-@contextmanager
-def staged(folder: str | Path) -> Iterator[Path]:
-    """A temporary folder inside ``folder``; its files move there when the block ends well.
-
-    JSON files move last, so that a record stands for files that are all there. When the block fails,
-    ``folder`` is as it was.
-    """
-    folder = Path(folder)
-    check_writable(folder)
-    made = [f for f in (folder.absolute(), *folder.absolute().parents) if not f.exists()]
-    temporary = folder / f".metaqsm-{secrets.token_hex(4)}"
-    temporary.mkdir(parents=True)
-    done = False
-    try:
-        yield temporary
-        for file in sorted(temporary.iterdir(), key=lambda f: (f.suffix == ".json", f.name)):
-            os.replace(file, folder / file.name)
-        done = True
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for empty in made if not done else ():
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
