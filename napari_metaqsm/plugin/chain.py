@@ -274,6 +274,7 @@ class SusceptibilityMapping(WorkingDock):
     def let_go(self) -> None:
         """Stop the work, close the comparison, disconnect every event."""
         self.cancel()
+        self.scan.release()
         self.inversion.beforehand.release()
         if self.compare.comparison is not None:
             self.compare.comparison.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari.layers import Labels, Layer
 
 from napari_metaqsm.method import STAGES
 from napari_metaqsm.pipeline import Step, StepResult, run_step
+from napari_metaqsm.plugin.by_hand import set_by_hand
 from napari_metaqsm.plugin.layers import metadata_of, result_layer
 from napari_metaqsm.provenance import describe_array, make_record
 from napari_metaqsm.scan import Acquisition, Geometry
@@ -33,11 +35,29 @@ START = "initial_susceptibility"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an input came from, as it was when the job was made."""
+    """Where an input came from, as it was when the job was made.
+
+    ``sources`` are the series of a scanner that it is of; ``notes`` what was decided when it was read, and
+    what of that the user decided otherwise.
+    """
 
     name: str
     path: str | None
     record: Mapping[str, Any] | None
+    sources: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
+
+    def described(self, values: np.ndarray) -> dict[str, Any]:
+        """What a record says of an input that was not computed: no folder, for that may name a patient."""
+        file = {"file": Path(self.path).name} if self.path and not self.sources else {}
+        series = {"series": list(self.sources)} if self.sources else {}
+        return {"layer": self.name, **file, **series, **describe_array(values)}
+
+    def all_notes(self) -> list[str]:
+        """Its own notes, and those of its record, whose warnings are notes and those of its steps."""
+        record = self.record or {}
+        of_steps = [text for step in record.get("steps", ()) for text in step.get("warnings", ())]
+        return [*self.notes, *(text for text in record.get("warnings", ()) if text not in of_steps)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,9 @@ class Job:
         """Compute, in a worker; the record is that of everything since the scan."""
         outputs, own = self.compute(self)
         inputs, earlier = self._history()
-        return StepResult(outputs, make_record(inputs, self.geometry, self.acquisition, [*earlier, own]))
+        notes = dict.fromkeys(note for origin in self.origins.values() for note in origin.all_notes())
+        record = make_record(inputs, self.geometry, self.acquisition, [*earlier, own], notes=list(notes))
+        return StepResult(outputs, record)
 
     def _history(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         inputs: dict[str, Any] = {}
@@ -74,8 +96,7 @@ class Job:
                 inputs.update(origin.record.get("inputs", {}))
                 steps += [step for step in origin.record["steps"] if step not in steps]
             else:
-                file = {"file": origin.path} if origin.path else {}
-                inputs[name] = {"layer": origin.name, **file, **describe_array(self.data[name])}
+                inputs[name] = origin.described(self.data[name])
         order = list(STAGES)
         return inputs, sorted(steps, key=lambda step: order.index(step["stage"]))
 
@@ -133,9 +154,15 @@ def _job(
         acquisition,
         # A mask may be painted on while the worker reads it; nothing else is edited in place.
         {n: np.array(v.data) if isinstance(v, Labels) else np.asarray(v.data) for n, v in layers.items()},
-        {n: Origin(v.name, v.source.path, metadata_of(v).get("record")) for n, v in layers.items()},
+        {n: _origin(v, geometry, acquisition) for n, v in layers.items()},
         compute,
     )
+
+
+def _origin(layer: Layer, geometry: Geometry, acquisition: Acquisition) -> Origin:
+    known = metadata_of(layer)
+    notes = [*known.get("notes", ()), *set_by_hand(known, geometry, acquisition)]
+    return Origin(layer.name, layer.source.path, known.get("record"), known.get("sources", ()), notes)
 
 
 def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str, Layer]:

@@ -1,39 +1,85 @@
-"""Open NIfTI files and folders of them in napari: named, paired layers with what the chain needs."""
+"""Open NIfTI and DICOM files, and folders of them, in napari: named, paired layers with what the chain needs.
+
+Of DICOM the layers say more in ``layer.metadata["metaqsm"]``:
+
+===========  ========================================================================
+``notes``    what was decided and what is missing, in words; they go into every record
+``sources``  the series that the layer is of, for the record
+``dicom``    ``{"run": its name, "runs": [all that were opened with it]}``, plain values
+===========  ========================================================================
+
+and ``layer.metadata[OPENED_FROM]`` holds the folder. It is kept apart, for it is saved nowhere: folders of
+DICOM are often named after the patient.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from napari.utils.notifications import show_info
 
-from napari_metaqsm.errors import InputError
+from napari_metaqsm.errors import Cancelled, InputError
+
+try:  # TEMPORARY until it lands
+    from napari_metaqsm.io.dicom.convert import Converted, convert
+    from napari_metaqsm.io.dicom.headers import is_dicom
+except ImportError:
+    Converted = Any
+
+    def is_dicom(path: Any) -> bool:
+        """Not yet."""
+        return False
+
+
 from napari_metaqsm.io.load import acquisition_of, unit_of
 from napari_metaqsm.io.nifti import is_nifti, read
 from napari_metaqsm.io.pairing import UNNAMED, Run, find_runs, guess, nifti_files
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.plugin.layers import LayerDataTuple, layer_data
+from napari_metaqsm.plugin.waiting import wait_for
 from napari_metaqsm.scan import Geometry
 from napari_metaqsm.units import ppm_from
 
 Paths = str | Sequence[str]
+OPENED_FROM = "metaqsm_opened_from"
 _LONGEST_NAME = 28
+# napari's word for "read, and nothing to show".
+_NO_LAYERS: list[tuple[Any, ...]] = [(None,)]
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerDataTuple]] | None:
-    """The reader for NIfTI files and for folders that hold some; None for all else."""
+    """The reader for NIfTI and DICOM files and for folders that hold some; None for all else."""
     paths = _as_list(path)
-    return read_layers if paths and all(_fits(Path(p)) for p in paths) else None
+    if paths and all(_is_nifti(Path(p)) for p in paths):
+        return read_layers
+    return _read_dicom_waiting if paths and all(_is_dicom(Path(p)) for p in paths) else None
 
 
 def _as_list(path: Paths) -> list[str]:
     return [os.fspath(path)] if isinstance(path, (str, os.PathLike)) else [os.fspath(p) for p in path]
 
 
-def _fits(path: Path) -> bool:
+def _is_nifti(path: Path) -> bool:
     return bool(nifti_files(path)) if path.is_dir() else is_nifti(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    return not _is_nifti(path) and is_dicom(path)
+
+
+def _read_dicom_waiting(path: Paths) -> list[Any]:
+    """:func:`read_layers` for napari, which wants the layers at once: a dialog shows how far it is."""
+    try:
+        return wait_for(read_layers, path, title="Opening DICOM")
+    except Cancelled:
+        show_info("Opening was cancelled")
+        return _NO_LAYERS
 
 
 def read_layers(path: Paths) -> list[LayerDataTuple]:
@@ -44,17 +90,53 @@ def read_layers(path: Paths) -> list[LayerDataTuple]:
     InputError
         When a file cannot be read, or files that belong together do not fit together.
     """
-    runs, unknown = find_runs(_as_list(path))
+    paths = _as_list(path)
+    if paths and all(Path(p).exists() and _is_dicom(Path(p)) for p in paths):
+        return _dicom_layers(paths)
+    runs, unknown = find_runs(paths)
     names = short_names([run.name for run in runs])
-    layers = [layer for run in runs for layer in _run_layers(run, names[run.name])]
+    layers = [layer for run in runs for layer in _run_layers(run, names[run.name]).values()]
     return layers + [_role_layer(guess(file).role or "image", (file,), _stem(file)) for file in unknown]
 
 
-def _run_layers(run: Run, name: str) -> list[LayerDataTuple]:
-    return [
-        _role_layer(role, paths, f"{role.replace('_', ' ')} {name}".strip())
+# --------------------------------------------------------------------------------------- DICOM
+def _dicom_layers(paths: list[str]) -> list[LayerDataTuple]:
+    """Layers of every run in DICOM files; those of the first are shown."""
+    with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
+        runs = convert(paths, folder)
+        names = short_names([run.name for run in runs])
+        told = [_told(run) for run in runs]
+        layers = []
+        for run in runs:
+            for role, layer in _run_layers(Run(run.name, run.files), names[run.name]).items():
+                settings = layer[1]
+                known = settings["metadata"]["metaqsm"]
+                known["notes"] = [*run.decisions, *run.notes]
+                known["sources"] = list(run.sources.get(role, ()))
+                known["dicom"] = {"run": run.name, "runs": told}
+                settings["metadata"][OPENED_FROM] = paths
+                settings["visible"] = run is runs[0]
+                layers.append(layer)
+    return layers
+
+
+def _told(run: Converted) -> dict[str, Any]:
+    """A run as the window lists it."""
+    return {
+        "name": run.name,
+        "holds": " and ".join(role.replace("_", " ") for role in run.files),
+        "decisions": list(run.decisions),
+        "notes": list(run.notes),
+    }
+
+
+# ---------------------------------------------------------------------------------- runs of NIfTI
+def _run_layers(run: Run, name: str) -> dict[str, LayerDataTuple]:
+    """A layer for each role of a run."""
+    return {
+        role: _role_layer(role, paths, f"{role.replace('_', ' ')} {name}".strip())
         for role, paths in run.files.items()
-    ]
+    }
 
 
 def _role_layer(role: str, paths: tuple[Path, ...], name: str) -> LayerDataTuple:

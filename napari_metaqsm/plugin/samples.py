@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.utils import progress
-from qtpy.QtCore import QEventLoop
-from qtpy.QtWidgets import QApplication
-
 from napari_metaqsm.io.nifti import space_from
 from napari_metaqsm.io.resources import resource
 from napari_metaqsm.plugin.layers import LayerDataTuple, layer_data
 from napari_metaqsm.plugin.readers import read_layers
-from napari_metaqsm.plugin.worker import start
+from napari_metaqsm.plugin.waiting import wait_for
 from napari_metaqsm.simulation.head import synthetic_head
 
 REAL_HEAD = "samples/philips_2echo"
@@ -46,23 +42,6 @@ def synthetic_head_layers() -> list[LayerDataTuple]:
 def synthetic_head_sample() -> list[LayerDataTuple]:
     """The synthetic head for the File menu: made in a worker, the window staying alive meanwhile.
 
-    napari wants the layers returned, so an event loop waits here for the worker; without an
-    application they are made at once.
+    napari wants the layers returned, so it is waited for; without an application they are made at once.
     """
-    if QApplication.instance() is None:
-        return synthetic_head_layers()
-    made: list[LayerDataTuple] = []
-    errors: list[Exception] = []
-    waiting = QEventLoop()
-    with progress(total=0, desc="Making the synthetic head"):
-        start(
-            synthetic_head_layers,
-            progressed=lambda fraction, text: None,
-            returned=made.extend,
-            errored=errors.append,
-            finished=waiting.quit,
-        )
-        waiting.exec()
-    if errors:
-        raise errors[0]
-    return made
+    return wait_for(synthetic_head_layers, title="Making the synthetic head")

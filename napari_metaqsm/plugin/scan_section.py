@@ -1,4 +1,4 @@
-"""The first section: which layers are the scan, and how it was acquired."""
+"""The first section: which layers are the scan, how it was acquired, and what was decided of it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu, QPushButton
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.plugin.by_hand import set_by_hand
+from napari_metaqsm.plugin.decided import Decided, layers_of_run
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import SERIES, LayerChoice
 from napari_metaqsm.plugin.layers import LayerDataTuple, direction_note, geometry_of, metadata_of
 from napari_metaqsm.plugin.readers import read_layers
 from napari_metaqsm.plugin.section import Section, State
-from napari_metaqsm.plugin.worker import start
+from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
 from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, SHORTEST_ECHO_TIME_S, Acquisition, Geometry
 
 _SIGNS = {1: "+  as usual", -1: "−  inverted (GE)"}
-
-
+# Scanners and archives often write DICOM without an ending.
+_FILES = "DICOM and NIfTI (*.dcm *.ima *.DCM *.IMA *.nii *.nii.gz);;All files (*)"
 _WITHOUT_PHASE = ". Without phase, begin further down, with a field map or a local field."
 
 
@@ -33,7 +35,7 @@ class ScanSection(Section):
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(viewer, "1  Scan", run_text="Open")
         # napari opens several files one by one; only together can echoes, phase and magnitude be paired.
-        self.run_button.setToolTip("Open the NIfTI files of a scan together, or a folder of them")
+        self.run_button.setToolTip("Open the DICOM or NIfTI files of a scan together, or a folder of them")
         menu = QMenu(self.run_button)
         menu.addAction("Files …", self._choose_files)
         menu.addAction("Folder …", self._choose_folder)
@@ -60,6 +62,13 @@ class ScanSection(Section):
             "Direction of B0 along the layers' z, y and x axes; neither length nor sense matter",
         )
         self._loose: list[Layer] = []
+        self._opening: CancellableWorker | None = None
+        self._released = False
+        self.stop_button = QPushButton("Cancel")
+        self.stop_button.setToolTip("Stop reading; the layers stay as they are")
+        self.stop_button.clicked.connect(self.stop_opening)
+        self.stop_button.setVisible(False)
+        self.body.addWidget(self.stop_button)
         self.pair_button = QPushButton()
         self.pair_button.setToolTip("Replace layers of single echoes by one of phase and one of magnitude")
         self.pair_button.clicked.connect(self.pair)
@@ -74,6 +83,9 @@ class ScanSection(Section):
         form.addRow("Stored value of π", self.phase_pi)
         form.addRow("B0 along z, y, x", self.b0_direction)
         self.body.addLayout(form)
+        self.decided = Decided()
+        self.decided.chosen.connect(self.choose_run)
+        self.body.addWidget(self.decided)
         self._shown: Layer | None = None
         self._direction_edited = False
         for choice in self.choices.values():
@@ -88,25 +100,58 @@ class ScanSection(Section):
     # ------------------------------------------------------------------------------- opening
     def open(self, paths: Sequence[str], instead_of: Sequence[Layer] = ()) -> None:
         """Read files or folders in a worker, and add their layers, paired and named."""
+        if self._opening is not None:
+            return
         self._opening_failed = ""
         self.run_button.setEnabled(False)
+        self.stop_button.setVisible(True)
         self.set_state(State.RUNNING, "Reading the scan")
 
         def add(layers: Sequence[LayerDataTuple]) -> None:
+            if self._released:
+                return
             for layer in instead_of:  # first, for the new ones may have their names
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
             for layer in layers:
                 self.viewer.add_layer(Layer.create(*layer))
 
-        start(
+        self._opening = start(
             read_layers,
             list(paths),
-            progressed=lambda fraction, text: None,
+            progressed=self._on_opening,
             returned=add,
             errored=self._on_open_error,
             finished=self._on_opened,
         )
+
+    def stop_opening(self) -> None:
+        """Stop reading, at the next step; no layer is added."""
+        if self._opening is not None:
+            self._opening.quit()
+            self.set_state(State.RUNNING, "Stopping …")
+
+    def release(self) -> None:
+        """Stop reading for good."""
+        self._released = True
+        if self._opening is not None:
+            self._opening.quit()
+
+    def choose_run(self, name: str) -> None:
+        """Use another run of the DICOM that the scan was opened from, and show it alone."""
+        used = self.phase.layer if self.phase.layer is not None else self.magnitude.layer
+        layers = layers_of_run(self.viewer, name, beside=used)
+        if not layers:
+            self.refresh()
+            self._say_decided()
+            self.fail(f"the layers of {name} were removed; open the folder again")
+            return
+        for quantity, choice in self.choices.items():
+            before, after = choice.layer, layers.get(quantity)
+            for layer, visible in ((before, False), (after, True)):
+                if layer is not None:
+                    layer.visible = visible
+            choice.choose(after)
 
     def offer_pairing(self) -> None:
         """Offer to pair single echoes that were opened as layers of their own, where there are any."""
@@ -126,7 +171,7 @@ class ScanSection(Section):
         self.open([layer.source.path for layer in self._loose], instead_of=self._loose)
 
     def _choose_files(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", "NIfTI (*.nii *.nii.gz)")
+        paths, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", _FILES)
         if paths:
             self.open(paths)
 
@@ -135,11 +180,19 @@ class ScanSection(Section):
         if path:
             self.open([path])
 
+    def _on_opening(self, fraction: float, text: str) -> None:
+        if self._opening is not None and not self._opening.abort_requested:
+            self.set_state(State.RUNNING, f"Reading the scan, {fraction:.0%}: {text}")
+
     def _on_open_error(self, error: Exception) -> None:
-        self._opening_failed = str(error)
+        self._opening_failed = plain_words(error)
 
     def _on_opened(self) -> None:
+        self._opening = None
+        if self._released:
+            return
         self.run_button.setEnabled(True)
+        self.stop_button.setVisible(False)
         self.refresh()
         if self._opening_failed:
             self.fail(self._opening_failed)
@@ -262,8 +315,23 @@ class ScanSection(Section):
         self._on_edited()
 
     def _on_edited(self) -> None:
-        self.refresh()
+        if self._opening is None:
+            self.refresh()
+        self._say_decided()
         self.changed.emit()
+
+    def _say_decided(self) -> None:
+        """Show what was decided of the layers that are chosen, and what the user decided otherwise."""
+        layer = self._shown
+        if layer is None:
+            self.decided.show_run(None, ())
+            return
+        known = metadata_of(layer)
+        try:
+            by_hand = set_by_hand(known, self.geometry(layer), self.acquisition())
+        except InputError:
+            by_hand = []  # what cannot be meant is said above
+        self.decided.show_run(known.get("dicom"), by_hand)
 
 
 def _echoes(layer: Layer) -> int:

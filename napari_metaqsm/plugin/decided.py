@@ -1,0 +1,97 @@
+"""What was decided when a scan was read from DICOM, and which of its runs is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QLabel,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_metaqsm.plugin.layers import metadata_of
+
+_MOST_ROWS = 5
+
+
+class Decided(QWidget):
+    """The runs that a DICOM folder holds, of which one is used, and in plain words how that one is read."""
+
+    # A run to use instead: its name.
+    chosen = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: tuple[Any, ...] | None = None
+        self.runs = QTreeWidget()
+        self.runs.setHeaderLabels(["Run", "Holds"])
+        self.runs.setRootIsDecorated(False)
+        self.runs.setAccessibleName("Run that is used")
+        self.runs.setToolTip("What the folder holds; click on a run to use it")
+        self.runs.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.runs.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.runs.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.text.setTextFormat(Qt.TextFormat.PlainText)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 4)
+        layout.setSpacing(3)
+        layout.addWidget(self.runs)
+        layout.addWidget(self.text)
+        self.runs.itemClicked.connect(lambda item: self.chosen.emit(item.data(0, Qt.ItemDataRole.UserRole)))
+        self.show_run(None, ())
+
+    def show_run(self, dicom: Mapping[str, Any] | None, by_hand: Sequence[str]) -> None:
+        """Show the runs of a folder, and what was decided of the one that is used.
+
+        Parameters
+        ----------
+        dicom : as the reader puts it into a layer's metadata; None where the scan is from elsewhere
+        by_hand : what is read otherwise since, for the user said so
+        """
+        runs = dicom["runs"] if dicom else []
+        self.runs.setVisible(len(runs) > 1)
+        if len(runs) > 1:
+            self._list(runs, dicom["run"])
+        used = next((run for run in runs if run["name"] == dicom["run"]), None)
+        lines = [*used["decisions"], *(f"Note: {note}" for note in used["notes"])] if used else []
+        lines += [f"Set by hand: {text}" for text in by_hand]
+        self.text.setText("\n".join(f"• {line[:1].upper()}{line[1:]}" for line in lines))
+        self.text.setVisible(bool(lines))
+
+    def _list(self, runs: Sequence[Mapping[str, Any]], used: str) -> None:
+        self.runs.clear()
+        for run in runs:
+            item = QTreeWidgetItem([run["name"], run["holds"]])
+            item.setData(0, Qt.ItemDataRole.UserRole, run["name"])
+            item.setToolTip(0, run["name"])
+            item.setToolTip(1, "\n".join([*run["decisions"], *run["notes"]]))
+            self.runs.addTopLevelItem(item)
+            if run["name"] == used:
+                self.runs.setCurrentItem(item)
+        rows = min(len(runs), _MOST_ROWS)
+        self.runs.setFixedHeight(
+            self.runs.header().sizeHint().height() + rows * self.runs.sizeHintForRow(0) + 6
+        )
+
+
+def layers_of_run(viewer: ViewerModel, name: str, beside: Layer) -> dict[str, Layer]:
+    """The layers of a run that was opened together with ``beside``, by quantity; the newest of each."""
+    wanted = {"run": name, "runs": metadata_of(beside).get("dicom", {}).get("runs")}
+    found = {}
+    for layer in viewer.layers:
+        known = metadata_of(layer)
+        if known.get("dicom") == wanted and not known.get("record"):
+            found[known["quantity"]] = layer
+    return found
