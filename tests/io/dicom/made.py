@@ -160,7 +160,7 @@ def classic(
                 image.EchoNumbers = echo + 1
                 image.EchoTime = None if echo_times_s is None else f"{1000 * echo_times_s[echo]:.6g}"
                 image.Manufacturer = this.manufacturer if manufacturer is None else manufacturer
-                _identify(image, study, f"{vendor} {description} {number} {copy}", f"{instance}")
+                identify(image, study, f"{vendor} {description} {number} {copy}", f"{instance}")
                 _private(image, vendor, part, len(magnitude), magnitude.shape[3], k)
                 name = this.file_name.format(series=number, instance=instance)
                 path = folder / (f"copy{copy}_{name}" if copy else name)
@@ -232,7 +232,7 @@ def set_pixels(image: Dataset, pixels: np.ndarray) -> None:
     image.PixelData = np.ascontiguousarray(pixels).tobytes()
 
 
-def _identify(image: Dataset, study: str, series: str, instance: str) -> None:
+def identify(image: Dataset, study: str, series: str, instance: str) -> None:
     """Patient, study, dates and UIDs; the same names give the same UIDs."""
     image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = "Made^Up", "M1", "", "O"
     image.StudyDate = image.SeriesDate = image.AcquisitionDate = image.ContentDate = "20210902"
