@@ -1,14 +1,22 @@
-"""The JSON file beside a NIfTI file: echo time, field strength, vendor, units."""
+"""The JSON file beside a NIfTI file: echo time, field strength, vendor, units.
+
+Inside a BIDS dataset the JSON files of the folders above count as well (its inheritance principle): one
+applies to every image that has its suffix and all of its entities; the nearer file wins, key by key.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.bids.names import BidsName, parse_name
 from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, STRONGEST_B0_TESLA, Triple
 
 # A sidecar is a few kilobytes; whatever is much larger is something else.
@@ -16,6 +24,11 @@ _LARGEST_BYTES = 16 * 2**20
 _MOST_ECHOES = 1000
 # Stored phase is at most what 32 bits hold.
 _LARGEST_PHASE = 2.0**32
+DATASET = "dataset_description.json"
+# From sub-*/ses-*/anat/ to the dataset's root there are three folders; what lies far above is another thing.
+_MOST_FOLDERS = 6
+# A folder changed so shortly ago may change again without its time being another.
+_SETTLED_S = 2.0
 # Of a sidecar's keys, the one that holds what BIDS has no words for.
 OWN = "MetaQSM"
 
@@ -26,7 +39,7 @@ class Sidecar:
 
     Parameters
     ----------
-    file : its name
+    file : its name, or those of all that apply
     echo_times_s : of the file, more than one for a 4-D file
     difference_s : echo time difference of a phase difference (EchoTime2 - EchoTime1)
     b0_tesla, manufacturer, echo_number, units : as the file gives them
@@ -64,20 +77,21 @@ def sidecar_path(path: str | Path) -> Path:
 
 
 def read_sidecar(path: str | Path) -> Sidecar:
-    """What is said beside the NIfTI file ``path``; an empty `Sidecar` where there is no JSON file.
+    """What is said of the NIfTI file ``path``; an empty `Sidecar` where no JSON file applies to it.
 
     Raises
     ------
     InputError
-        When the file is no JSON object or a value in it cannot be meant.
+        When a file is no JSON object or a value in it cannot be meant.
     """
-    file = sidecar_path(path)
-    if not file.is_file():
+    files = sidecar_files(path)
+    if not files:
         return Sidecar()
-    content = sidecar_content(file)
+    content = _merged(files)
+    names = ", ".join(file.name for file in reversed(files))
     try:
         return Sidecar(
-            file=file.name,
+            file=names,
             echo_times_s=_echo_times(content),
             difference_s=_difference(content),
             b0_tesla=_number(content, "MagneticFieldStrength", 0, STRONGEST_B0_TESLA, "tesla"),
@@ -90,7 +104,70 @@ def read_sidecar(path: str | Path) -> Sidecar:
             phase_pi=_number(_own(content), "phase_pi", 0, _LARGEST_PHASE, "stored values"),
         )
     except InputError as error:
-        raise InputError(f"{file.name}: {error}") from error
+        raise InputError(f"{names}: {error}") from error
+
+
+def all_content(path: str | Path) -> dict[str, Any]:
+    """Every key that applies to the NIfTI file ``path``; raises `InputError` where a file is unreadable."""
+    return _merged(sidecar_files(path))
+
+
+def _merged(files: tuple[Path, ...]) -> dict[str, Any]:
+    return {key: value for file in files for key, value in sidecar_content(file).items()}
+
+
+def sidecar_files(path: str | Path) -> tuple[Path, ...]:
+    """The JSON files that apply to a NIfTI file, the nearest last.
+
+    Outside of a BIDS dataset, or for a file without a BIDS name, that is the one beside it alone.
+    """
+    path = Path(path)
+    own = sidecar_path(path)
+    beside = (own,) if own.is_file() else ()
+    name, folders = parse_name(path.name), _within_dataset(path)
+    if name is None or not folders:
+        return beside
+    above = [file for folder in folders[:-1] for file in _applying(folder, name)]
+    # Where the file has one of its own, no other of the same folder is meant.
+    return (*above, *(beside or _applying(folders[-1], name)))
+
+
+def _within_dataset(path: Path) -> list[Path]:
+    """The folders from the dataset's root to that of the file; empty where it lies in no dataset."""
+    folders = list(path.absolute().parents)[:_MOST_FOLDERS]
+    root = next((n for n, folder in enumerate(folders) if (folder / DATASET).is_file()), None)
+    return [] if root is None else folders[root::-1]
+
+
+def _applying(folder: Path, name: BidsName) -> list[Path]:
+    """The JSON files of one folder that apply to ``name``, those that say more of the name last."""
+    fit = [
+        (len(other.entities), file)
+        for file, other in _json_names(folder)
+        if other.suffix == name.suffix and other.entities.items() <= name.entities.items()
+    ]
+    return [folder / file for _, file in sorted(fit)]
+
+
+def _json_names(folder: Path) -> list[tuple[str, BidsName]]:
+    try:
+        changed = folder.stat().st_mtime_ns
+        if time.time_ns() - changed < _SETTLED_S * 1e9:
+            return _list_json(folder)
+        return _listed_before(folder, changed)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}); allow it, or copy the scan") from error
+
+
+# The root of a dataset lists a thousand subjects, and is asked for each of their files.
+@functools.lru_cache(maxsize=64)
+def _listed_before(folder: Path, changed: int) -> list[tuple[str, BidsName]]:
+    return _list_json(folder)
+
+
+def _list_json(folder: Path) -> list[tuple[str, BidsName]]:
+    names = ((entry.name, parse_name(entry.name)) for entry in os.scandir(folder))
+    return [(file, name) for file, name in names if name is not None and name.extension == ".json"]
 
 
 def sidecar_content(file: Path) -> dict[str, Any]:
