@@ -1,0 +1,531 @@
+"""What the headers of DICOM files say, classic and enhanced: one `Image` a slice, no pixels."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom.facts import Facts
+from napari_metaqsm.method import steps
+from napari_metaqsm.scan import STRONGEST_B0_TESLA, Triple
+
+__all__ = ["Facts", "Header", "Headers", "Image", "is_dicom", "open_unpacked", "read_headers"]
+
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+# A folder is looked into so deep to find out whether it holds DICOM, and so deep to read it.
+_LOOKED_INTO, _DEEPEST = 5, 16
+# A compressed file unpacks to no more than this: the largest enhanced series are a few hundred megabytes.
+_LARGEST_UNPACKED = 2**30
+_CLASSIC, _ENHANCED, _LEGACY_ENHANCED = (f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
+_PROTON_MHZ_PER_TESLA = 42.577
+# What pydicom raises on bytes that are not what the file says they are.
+_UNREADABLE = (
+    InvalidDicomError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    NotImplementedError, ArithmeticError, RecursionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+_GE_PART = Tag(0x0043, 0x102F)
+_PHILIPS_SCALE_SLOPE = Tag(0x2005, 0x100E)
+_TAGS = [
+    *(Tag(name) for name in (
+        "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
+        "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription", "PatientName",
+        "PatientID", "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "MagneticFieldStrength",
+        "ImagingFrequency", "SequenceName", "PulseSequenceName", "ComplexImageComponent", "EchoTime",
+        "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+        "RescaleSlope", "RescaleIntercept", "RealWorldValueMappingSequence", "AcquisitionDate",
+        "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber", "InstanceNumber",
+        "TemporalPositionIdentifier", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
+        "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    )),
+    _GE_PART,
+    _PHILIPS_SCALE_SLOPE,
+]  # fmt: skip
+_PARTS = {
+    "magnitude": {"M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "MAG"},
+    "phase": {"P", "PHASE", "PHASE MAP", "P_FFE"},
+    "real": {"R", "REAL", "R_FFE", "R_SE", "R_IR"},
+    "imaginary": {"I", "IMAGINARY", "I_FFE", "I_SE", "I_IR"},
+}
+_GE_PARTS = ("magnitude", "phase", "real", "imaginary")
+# Images with one of these words were computed from others, or show something else.
+_NOT_MEASURED = {
+    "LOCALIZER", "SWI", "MINIP", "MNIP", "MIP", "MPR", "PROJECTION IMAGE", "SUBTRACTION", "REFORMATTED",
+    "RESAMPLED", "VELOCITY MAP", "B0 MAP", "B0", "ADC", "MOSAIC", "SECONDARY", "SCREEN SAVE", "FIELD MAP",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is the same for all images of one file.
+
+    Parameters
+    ----------
+    path : of the file; ``packed`` where it is compressed as a whole (.gz)
+    sop_uid, series_uid, study_uid, frame_of_reference : never written anywhere
+    description : of the series, without the name and the number of the patient
+    sequence : the vendor's name of the pulse sequence
+    private : values of private elements, by group and element as in "2005,100e"
+    """
+
+    path: Path
+    packed: bool
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    frame_of_reference: str
+    enhanced: bool
+    transfer_syntax: str
+    series_number: int
+    description: str
+    manufacturer: str
+    model: str
+    software: str
+    b0_tesla: float | None
+    sequence: str
+    private: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One slice: a classic file or one frame of an enhanced one.
+
+    Parameters
+    ----------
+    part : "magnitude", "phase", "real", "imaginary" or "other"
+    measured : False of localizers, projections and whatever else was computed from other images
+    orientation : from one column to the next, then from one row to the next; unit vectors (LPS)
+    position : centre of the first pixel, mm (LPS)
+    spacing_mm : between rows, between columns
+    shape : rows, columns
+    time_s : when it was acquired, seconds since a fixed day; None where that is not said
+    order : temporal position, acquisition and instance number
+    rescale, real_world : slope and intercept, None where there are none
+    """
+
+    header: Header
+    frame: int
+    part: str
+    measured: bool
+    image_type: tuple[str, ...]
+    echo_time_s: float | None
+    orientation: tuple[float, ...]
+    position: Triple
+    spacing_mm: tuple[float, float]
+    shape: tuple[int, int]
+    time_s: float | None
+    order: tuple[int, int, int]
+    rescale: tuple[float, float] | None
+    real_world: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Images that were found, files that could not be read (and why), and how many hold something else."""
+
+    images: tuple[Image, ...]
+    refused: tuple[tuple[Path, str], ...]
+    others: int
+
+
+# ------------------------------------------------------------------------------------- which files
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file is DICOM by its first bytes, or a folder holds such a file (five folders deep)."""
+    path = Path(path)
+    if path.is_dir():
+        return any(map(_has_magic, _files_below(path, _LOOKED_INTO)))
+    return path.is_file() and _has_magic(path)
+
+
+def _has_magic(path: Path) -> bool:
+    try:
+        with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _looks_dicom(path: Path) -> bool:
+    return path.name.lower().endswith((".dcm", ".ima", ".dcm.gz", ".ima.gz"))
+
+
+def _files_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Files in a folder and those below it, by name; links are followed, but into no folder twice."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        inside = Path(root).relative_to(folder)
+        if real in seen or len(inside.parts) >= depth:
+            folders.clear()
+        if real in seen:
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _chosen(paths: Iterable[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a DICOM file or a folder of them")
+        files += _files_below(path, _DEEPEST) if path.is_dir() else [path]
+    return list(dict.fromkeys(files))
+
+
+# ------------------------------------------------------------------------------------- reading
+def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
+    """The headers of all DICOM files among ``paths`` and in the folders among them.
+
+    What is not DICOM by its first bytes is passed over, unless its name says that it is. A file that
+    cannot be read is told of, and never ends the reading.
+
+    Raises
+    ------
+    InputError
+        When one of ``paths`` does not exist.
+    """
+    files = _chosen(map(Path, paths))
+    images: list[Image] = []
+    refused: list[tuple[Path, str]] = []
+    others = 0
+    with warnings.catch_warnings():
+        # Values that break the standard in small ways are usual, and pydicom warns of each.
+        warnings.simplefilter("ignore")
+        for index in steps(len(files), f"Reading {len(files)} headers"):
+            path = files[index]
+            try:
+                found = _read_file(path)
+            except _UNREADABLE as error:
+                if _looks_dicom(path) or _has_magic(path):
+                    refused.append((path, _in_words(error)))
+                continue
+            others += not found
+            images += found
+    return Headers(tuple(images), tuple(refused), others)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, InvalidDicomError):
+        return "it is no DICOM file"
+    if isinstance(error, PermissionError):
+        return "it may not be read"
+    words = re.sub(r"\s+", " ", str(error))[:120]
+    return f"its header is damaged ({words or type(error).__name__})"
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """A file as its bytes, those of a compressed one unpacked in memory.
+
+    Raises
+    ------
+    InputError
+        When the compressed file is damaged or unpacks to more than a gigabyte.
+    """
+    if not _is_packed(path):
+        return path.open("rb")
+    try:
+        with gzip.open(path) as file:
+            content = file.read(_LARGEST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise InputError("it is truncated or damaged (gzip)") from error
+    if len(content) > _LARGEST_UNPACKED:
+        raise InputError("it unpacks to more than a gigabyte; unpack it yourself")
+    return io.BytesIO(content)
+
+
+def _read_file(path: Path) -> list[Image]:
+    """The images of one file; none where it is no MR image."""
+    with open_unpacked(path) as file:
+        start = file.read(_MAGIC_AT + len(_MAGIC))
+        if start[_MAGIC_AT:] != _MAGIC:
+            raise InvalidDicomError
+        file.seek(0)
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        sop_class = str(dataset.get("SOPClassUID", ""))
+        if sop_class not in (_CLASSIC, _ENHANCED, _LEGACY_ENHANCED):
+            if not sop_class and "MediaStorageDirectory" not in str(dataset.file_meta):
+                raise InputError("its header ends too early; the file is truncated")
+            return []
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+        enhanced = sop_class != _CLASSIC
+        frames = max(1, _integer(dataset.get("NumberOfFrames"))) if enhanced else 1
+        _check_pixels(file, dataset, syntax, frames)
+    header = _header(path, dataset, enhanced, syntax)
+    if not enhanced:
+        return [_classic(header, dataset)]
+    return _enhanced(header, dataset, frames)
+
+
+def _check_pixels(file: BinaryIO, dataset: FileDataset, syntax: str, frames: int) -> None:
+    """Raise `InputError` where the file ends before its pixels do."""
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    if size <= start:
+        raise InputError("it holds no pixels; the file is truncated")
+    file.seek(start)
+    if pydicom.uid.UID(syntax).is_valid and _is_encapsulated(syntax):
+        if not _ends_well(file, size):
+            raise InputError("its compressed pixels end too early; the file is truncated")
+        return
+    wanted = (
+        _integer(dataset.get("Rows")) * _integer(dataset.get("Columns")) * frames
+        * max(1, _integer(dataset.get("SamplesPerPixel"))) * _integer(dataset.get("BitsAllocated")) // 8
+    )  # fmt: skip
+    there = size - start - (8 if dataset.is_implicit_VR else 12)
+    if wanted == 0:
+        raise InputError("its header gives no size of the image")
+    if there < wanted:
+        raise InputError(f"it is truncated: {max(there, 0)} of {wanted} bytes of pixels are there")
+
+
+def _is_encapsulated(syntax: str) -> bool:
+    uid = pydicom.uid.UID(syntax)
+    return not uid.is_transfer_syntax or uid.is_encapsulated
+
+
+def _ends_well(file: BinaryIO, size: int) -> bool:
+    """Whether the fragments of encapsulated pixels lead to their delimiter, or to the file's end."""
+    file.seek(12, os.SEEK_CUR)
+    while len(head := file.read(8)) == 8:
+        group, element, length = struct.unpack("<HHI", head)
+        if (group, element) == (0xFFFE, 0xE0DD):
+            return True
+        if (group, element) != (0xFFFE, 0xE000):
+            return True  # of no kind we know; what converts it will say
+        if file.tell() + length > size:
+            return False
+        file.seek(length, os.SEEK_CUR)
+    return False
+
+
+# ------------------------------------------------------------------------------------- values
+def _integer(value: Any) -> int:
+    return int(_number(value) or 0)
+
+
+def _number(value: Any) -> float | None:
+    """The first number of an element, None where there is none that is finite."""
+    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
+        value = value[0] if len(value) else None
+    if isinstance(value, bytes):
+        value = int.from_bytes(value, "little", signed=True) if len(value) in (2, 4) else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(value: Any, count: int, what: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in value)
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise InputError(f"its header gives no {what}")
+    return numbers
+
+
+def _text(value: Any) -> str:
+    parts = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+    text = " ".join(str(part) for part in parts if part is not None)
+    return re.sub(r"\s+", " ", "".join(c for c in text if c.isprintable())).strip()[:200]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    parts = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+    return tuple(str(part).strip().upper() for part in parts if part is not None)
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds since a fixed day, of a DICOM date and time in one, "20210902133733.16"."""
+    digits = re.match(r"(\d{14})(\.\d{1,6})?", text)
+    if not digits:
+        return None
+    try:
+        moment = datetime.strptime(digits[1], "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
+    return (moment - datetime(2000, 1, 1)).total_seconds() + float(digits[2] or 0)
+
+
+def _without_patient(text: str, dataset: Dataset) -> str:
+    """A description with the words of the patient's name and number taken out of it."""
+    named = f"{_text(dataset.get('PatientName'))} {_text(dataset.get('PatientID'))}"
+    for word in sorted(set(re.split(r"[\s^=,]+", named)), key=len, reverse=True):
+        if len(word) > 2:
+            text = re.sub(re.escape(word), "", text, flags=re.IGNORECASE)
+    return re.sub(r"\s+", " ", text).strip(" _^-")
+
+
+def _header(path: Path, dataset: FileDataset, enhanced: bool, syntax: str) -> Header:
+    private = {}
+    part = _number(dataset.get(_GE_PART).value) if _GE_PART in dataset else None
+    if part is not None:
+        private["0043,102f"] = int(part)
+    return Header(
+        path=path,
+        packed=_is_packed(path),
+        sop_uid=_text(dataset.get("SOPInstanceUID")),
+        series_uid=_text(dataset.get("SeriesInstanceUID")),
+        study_uid=_text(dataset.get("StudyInstanceUID")),
+        frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),
+        enhanced=enhanced,
+        transfer_syntax=syntax,
+        series_number=_integer(dataset.get("SeriesNumber")),
+        description=_without_patient(_text(dataset.get("SeriesDescription")), dataset),
+        manufacturer=_text(dataset.get("Manufacturer")),
+        model=_text(dataset.get("ManufacturerModelName")),
+        software=_text(dataset.get("SoftwareVersions")),
+        b0_tesla=_b0_tesla(dataset),
+        sequence=_text(dataset.get("SequenceName") or dataset.get("PulseSequenceName")),
+        private=private,
+    )
+
+
+def _b0_tesla(dataset: Dataset) -> float | None:
+    stated = _number(dataset.get("MagneticFieldStrength")) or 0
+    if stated > STRONGEST_B0_TESLA:
+        stated /= 10_000  # some write gauss
+    if 0 < stated <= STRONGEST_B0_TESLA:
+        return stated
+    measured = (_number(dataset.get("ImagingFrequency")) or 0) / _PROTON_MHZ_PER_TESLA
+    return round(measured, 4) if 0 < measured <= STRONGEST_B0_TESLA else None
+
+
+def _part(image_type: tuple[str, ...], component: Any, header: Header) -> str:
+    """What an image shows: by its complex component, its type, or GE's own element."""
+    component = _text(component).upper()
+    for words in ({component}, set(image_type[2:])):
+        for part, names in _PARTS.items():
+            if words & names:
+                return part
+    code = header.private.get("0043,102f")
+    if header.manufacturer.upper().startswith("GE") and code in range(len(_GE_PARTS)):
+        return _GE_PARTS[code]
+    return "other"
+
+
+def _pair(dataset: Dataset, slope: str, intercept: str) -> tuple[float, float] | None:
+    numbers = _number(dataset.get(slope)), _number(dataset.get(intercept))
+    return None if None in numbers else numbers
+
+
+def _first(dataset: Dataset | None, name: str) -> Dataset:
+    """The first item of a sequence, empty where there is none."""
+    items = None if dataset is None else dataset.get(name)
+    return items[0] if items else Dataset()
+
+
+# ------------------------------------------------------------------------------------- images
+def _image(
+    header: Header, frame: int, image_type: tuple[str, ...], component: Any, values: Mapping[str, Any]
+) -> Image:
+    part = _part(image_type, component, header)
+    echo_time_ms = _number(values["echo_time_ms"])
+    orientation = _numbers(values["orientation"], 6, "orientation of the image")
+    rows, columns = (math.hypot(*orientation[n : n + 3]) for n in (0, 3))
+    if not (0.9 < rows < 1.1 and 0.9 < columns < 1.1):
+        raise InputError("the orientation in its header is none")
+    spacing = _numbers(values["spacing"], 2, "size of the pixels")
+    if min(spacing) <= 0:
+        raise InputError("its header gives no size of the pixels")
+    return Image(
+        header=header,
+        frame=frame,
+        part=part,
+        measured=part != "other" and not _NOT_MEASURED & set(image_type),
+        image_type=image_type,
+        echo_time_s=None if not echo_time_ms or echo_time_ms < 0 else round(echo_time_ms * 1e-3, 9),
+        orientation=orientation,
+        position=_numbers(values["position"], 3, "position of the image"),
+        spacing_mm=spacing,
+        shape=values["shape"],
+        time_s=_seconds(values["time"]),
+        order=values["order"],
+        rescale=values["rescale"],
+        real_world=values["real_world"],
+    )
+
+
+def _classic(header: Header, dataset: Dataset) -> Image:
+    if _PHILIPS_SCALE_SLOPE in dataset:
+        slope = _number(dataset[_PHILIPS_SCALE_SLOPE].value)
+        header.private.update({"2005,100e": slope} if slope else {})
+    mapping = _first(dataset, "RealWorldValueMappingSequence")
+    stamp = _text(dataset.get("AcquisitionDate")) + _text(dataset.get("AcquisitionTime"))
+    values = {
+        "echo_time_ms": dataset.get("EchoTime"),
+        "orientation": dataset.get("ImageOrientationPatient"),
+        "position": dataset.get("ImagePositionPatient"),
+        "spacing": dataset.get("PixelSpacing"),
+        "shape": (_integer(dataset.get("Rows")), _integer(dataset.get("Columns"))),
+        "time": stamp if len(stamp) >= 14 else _text(dataset.get("AcquisitionDateTime")),
+        "order": tuple(
+            _integer(dataset.get(name))
+            for name in ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber")
+        ),
+        "rescale": _pair(dataset, "RescaleSlope", "RescaleIntercept"),
+        "real_world": _pair(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
+    }
+    return _image(header, 0, _words(dataset.get("ImageType")), dataset.get("ComplexImageComponent"), values)
+
+
+def _enhanced(header: Header, dataset: Dataset, frames: int) -> list[Image]:
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if len(own) != frames:
+        raise InputError(f"it is truncated or damaged: {len(own)} of {frames} frames are described")
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    images = []
+    for index, frame in enumerate(own):
+
+        def group(name: str, frame: Dataset = frame) -> Dataset:
+            return _first(frame, name) if name in frame else _first(shared, name)
+
+        kind, content = group("MRImageFrameTypeSequence"), group("FrameContentSequence")
+        scale, mapping = group("PixelValueTransformationSequence"), group("RealWorldValueMappingSequence")
+        values = {
+            "echo_time_ms": group("MREchoSequence").get("EffectiveEchoTime"),
+            "orientation": group("PlaneOrientationSequence").get("ImageOrientationPatient"),
+            "position": group("PlanePositionSequence").get("ImagePositionPatient"),
+            "spacing": group("PixelMeasuresSequence").get("PixelSpacing"),
+            "shape": (_integer(dataset.get("Rows")), _integer(dataset.get("Columns"))),
+            "time": _text(content.get("FrameAcquisitionDateTime") or dataset.get("AcquisitionDateTime")),
+            "order": (
+                _integer(content.get("TemporalPositionIndex")),
+                _integer(content.get("FrameAcquisitionNumber")),
+                index,
+            ),
+            "rescale": _pair(scale, "RescaleSlope", "RescaleIntercept"),
+            "real_world": _pair(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
+        }
+        types = _words(kind.get("FrameType")) or _words(dataset.get("ImageType"))
+        component = kind.get("ComplexImageComponent") or dataset.get("ComplexImageComponent")
+        images.append(_image(header, index, types, component, values))
+    return images
