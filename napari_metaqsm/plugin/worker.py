@@ -38,6 +38,8 @@ class CancellableWorker(FunctionWorker):
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.progress = _Progress()
+        # Whether the function ended before its end; after quit() it may also have been done by then.
+        self.was_stopped = False
         self._last_report = (0.0, "")
         self._points: list[tuple[str, int, float]] = []
         self._last_plot = 0.0
@@ -49,6 +51,7 @@ class CancellableWorker(FunctionWorker):
             with running(self._report, lambda: self.abort_requested, self._plot):
                 return super().work()
         except Cancelled:
+            self.was_stopped = True
             return None
         finally:
             self._send_points()

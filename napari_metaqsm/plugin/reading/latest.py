@@ -16,7 +16,8 @@ class Latest:
     returned : called with the result
     failed : called with what went wrong, in words
     progressed : called with the fraction done and what is being done
-    ended : called when nothing is being computed any more
+    ended : called when nothing is being computed any more; ``was_stopped`` then says whether the last
+        computation ended before its end, for it may have been done when it was told to stop
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Latest:
     ) -> None:
         self._returned, self._failed, self._progressed, self._ended = returned, failed, progressed, ended
         self._worker: Any = None
+        self.was_stopped = False
         self._next: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
         self._released = False
 
@@ -76,6 +78,7 @@ class Latest:
             self._failed(plain_words(error))
 
     def _on_finished(self) -> None:
+        self.was_stopped = self._worker.was_stopped
         self._worker = None
         following, self._next = self._next, None
         if self._released:

@@ -314,8 +314,8 @@ class LookPanel(QWidget):
         )
 
     def _on_beside(self, name: str) -> None:
-        if name == "swi" and self.beside["swi"].isChecked():
-            self.venogram.renew()
+        if name == "swi":
+            (self.venogram.renew if self.beside["swi"].isChecked() else self.venogram.stop)()
         self.reopen()
 
     def _on_venogram(self, layer: Layer) -> None:

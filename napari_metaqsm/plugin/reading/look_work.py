@@ -105,6 +105,12 @@ class Venogram:
         self._of, self._title = study.maps[title], title
         self._latest.ask(chi_weighted_swi, study, title, stop=True)
 
+    def stop(self) -> None:
+        """It is not wanted any more."""
+        if self._latest.is_busy:
+            self._of = None
+            self._latest.stop()
+
     def release(self) -> None:
         """Stop what is running."""
         self._latest.release()

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.method import announce
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
@@ -39,6 +40,7 @@ from napari_metaqsm.report.methods_text import Methods, methods_of
 MIDDLE, HERE = "middle", "here"
 _SLICES = {MIDDLE: "Through the middle of the maps", HERE: "Where the viewer stands"}
 _COMMENT_LINES = 4
+_STOPPING = "stopping …"
 _NO_MAP = "no map is chosen; make or open a susceptibility map first"
 
 
@@ -88,6 +90,8 @@ class ReportPanel(QWidget):
         self.report_button.setToolTip(
             "Write report.html, report.pdf, methods.txt and references.bib to a folder"
         )
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop making the report; nothing is written")
         self.methods_button = QPushButton("Copy methods")
         self.methods_button.setToolTip(
             "The paragraph of methods for exactly the steps that were run, with its references"
@@ -99,8 +103,9 @@ class ReportPanel(QWidget):
         self.status.setTextFormat(Qt.TextFormat.PlainText)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._lay_out()
-        self._latest = Latest(self._on_written, self._say, self._on_progress, self._update)
+        self._latest = Latest(self._on_written, self._say, self._on_progress, self._on_ended)
         self.report_button.clicked.connect(self._ask_where)
+        self.cancel_button.clicked.connect(self._stop)
         self.methods_button.clicked.connect(self.copy_methods)
         self.bibtex_button.clicked.connect(self.copy_bibtex)
         desk.changed.connect(self._update)
@@ -125,7 +130,10 @@ class ReportPanel(QWidget):
         layout.addWidget(QLabel("Include"))
         layout.addLayout(boxes)
         layout.addWidget(self.open_when_done)
-        layout.addWidget(self.report_button)
+        writes = QHBoxLayout()
+        writes.addWidget(self.report_button, 1)
+        writes.addWidget(self.cancel_button)
+        layout.addLayout(writes)
         layout.addLayout(copies)
         layout.addWidget(self.status)
 
@@ -223,12 +231,23 @@ class ReportPanel(QWidget):
     def _on_progress(self, fraction: float, text: str) -> None:
         self._say(f"{text} …")
 
+    def _stop(self) -> None:
+        self._latest.stop()
+        self._say(_STOPPING)
+
+    def _on_ended(self) -> None:
+        if self.status.text() == in_words(_STOPPING):  # and nothing has gone wrong since
+            stopped = self._latest.was_stopped
+            self._say("the report was " + ("cancelled" if stopped else "written before it could be stopped"))
+        self._update()
+
     def _say(self, text: str) -> None:
         self.status.setText(in_words(text))
 
     def _update(self) -> None:
         some = bool(self.desk.maps)
         self.report_button.setEnabled(some and not self._latest.is_busy)
+        self.cancel_button.setVisible(self._latest.is_busy)
         for button in (self.methods_button, self.bibtex_button):
             button.setEnabled(some)
         if some == (self.status.text() == in_words(_NO_MAP)):
@@ -243,4 +262,6 @@ def _make(study: Study, wishes: Wishes, parts: Parts) -> Report:
 
 
 def _write(folder: Path, study: Study, wishes: Wishes, parts: Parts) -> list[Path]:
-    return write_report(_make(study, wishes, parts), folder)
+    report = _make(study, wishes, parts)
+    announce("writing the report", 0.5)
+    return write_report(report, folder)

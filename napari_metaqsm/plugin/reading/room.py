@@ -46,6 +46,7 @@ from napari_metaqsm.reading.profile import profile
 from napari_metaqsm.report.measurements import write_measurements
 
 MEASURE = "Measure"
+_STOPPING = "stopping …"
 
 
 class ReadingRoom(Dock):
@@ -73,7 +74,7 @@ class ReadingRoom(Dock):
             *(self.maps, self.look, self.trust, self.veil),
             *(self.regions, self.against, self.plots, self.spots, self.report),
         )
-        self._went_well = False
+        self._went_well, self._what = False, ""
         self._latest = Latest(
             self._on_done,
             self._say,
@@ -112,6 +113,9 @@ class ReadingRoom(Dock):
         self.open_button = QPushButton("Open…")
         self.open_button.setToolTip("Open a reading that was saved so, with all its layers")
         self.open_button.clicked.connect(self._ask_what_to_open)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop saving or opening; what was there stays as it was")
+        self.cancel_button.clicked.connect(self._stop)
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.progress = QProgressBar()
@@ -125,7 +129,10 @@ class ReadingRoom(Dock):
         layout.addWidget(self.tabs, 1)
         layout.addLayout(row)
         layout.addWidget(self.status)
-        layout.addWidget(self.progress)
+        under_way = QHBoxLayout()
+        under_way.addWidget(self.progress, 1)
+        under_way.addWidget(self.cancel_button)
+        layout.addLayout(under_way)
         self.setMinimumWidth(360)
         self._say("")
 
@@ -231,7 +238,7 @@ class ReadingRoom(Dock):
     def _work(self, what: str, function: Callable[[], Any]) -> None:
         if self._latest.is_busy:
             return
-        self._went_well = False
+        self._went_well, self._what = False, what
         self._say(f"{what} …")
         self._latest.ask(function)
         self._update_buttons()
@@ -247,7 +254,14 @@ class ReadingRoom(Dock):
             return
         self._went_well = True
 
+    def _stop(self) -> None:
+        self._latest.stop()
+        self._say(_STOPPING)
+
     def _on_ended(self) -> None:
+        if self.status.text() == in_words(_STOPPING):  # and nothing has gone wrong since
+            late = self._what == "Saving" and not self._latest.was_stopped
+            self._say(f"{self._what} was {'done before it could be stopped' if late else 'cancelled'}")
         self._update_buttons()
         self.ended.emit(self._went_well)
 
@@ -265,6 +279,7 @@ class ReadingRoom(Dock):
         for button in (self.save_button, self.open_button):
             button.setEnabled(not self._latest.is_busy)
         self.progress.setVisible(self._latest.is_busy)
+        self.cancel_button.setVisible(self._latest.is_busy)
 
     def _say(self, text: str) -> None:
         self.status.setText(in_words(text))
