@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.scan import Geometry, turn
@@ -24,6 +25,9 @@ _TALLEST = 340
 _MARGIN, _TITLE, _BAR, _FONT, _KEY = 8, 26, 92, 13, 24
 _RIM_MM = 8
 _FADED = 190
+# However small a picture, its letters can be read, and nothing drawn as wide as they is smaller.
+_SMALLEST_FONT = 9
+_RIM_COLOUR = (255, 160, 0)
 # Lengths of the scale, of which the longest is drawn that takes no more than a third of a cell.
 _SCALES_MM = (1, 2, 5, 10, 20, 50)
 # Of an image beside the maps: what of its values where the maps are, times how much, is white.
@@ -33,6 +37,7 @@ _WHITE_PERCENTILE, _WHITE_ROOM = 99.0, 1.1
 class _Cell(NamedTuple):
     image: Image.Image
     letters: str
+    rim: Image.Image | None = None
 
 
 def comparison_picture(
@@ -45,6 +50,8 @@ def comparison_picture(
     across: str = "maps",
     tallest_pixels: int = _TALLEST,
     key: bool = False,
+    outline: np.ndarray | None = None,
+    windows: Mapping[str, tuple[float, float]] | None = None,
 ) -> Image.Image:
     """Susceptibility maps (i, j, k) side by side, in three planes through one voxel.
 
@@ -54,10 +61,16 @@ def comparison_picture(
     window_ppm : what is black and what is white, in every map
     voxel : (i, j, k) that the planes lead through; None is :func:`central_voxel`
     beside : images of another kind by title, such as a magnitude, before the maps: from 0 to about their
-        largest value where the maps are
+        largest value where the maps are, or as ``windows`` says
     across : "maps" stand in columns and planes in rows, or "planes" in columns and maps in rows
     tallest_pixels : of the longest side of what is shown
     key : draw a length scale, and what bright and dark mean
+    outline : (i, j, k), zero outside: its rim is drawn in colour in every image
+    windows : what is black and what is white in an image beside the maps, by its title
+
+    Returns
+    -------
+    in gray; where there is an outline, in grays and its colour, by a palette
 
     Raises
     ------
@@ -72,7 +85,8 @@ def comparison_picture(
     shown = [(array, (low, high)) for array in maps.values()]
     if beside:
         filled = np.any([array != 0 for array in maps.values()], axis=0)
-        shown = [(image, (0.0, _white(image, filled))) for image in beside.values()] + shown
+        own = {title: (0.0, _white(image, filled)) for title, image in beside.items()} | dict(windows or {})
+        shown = [(image, own[title]) for title, image in beside.items()] + shown
     titles = [*(beside or {}), *maps]
     order, flipped = turn(geometry.orientation, _ORIENTATION)
     size = np.array(geometry.permuted(order).voxel_size_mm)
@@ -84,20 +98,21 @@ def comparison_picture(
         middle = [geometry.shape[order[n]] - 1 - m if n in flipped else m for n, m in enumerate(middle)]
         middle = [int(np.clip(m, part.start, part.stop - 1)) for m, part in zip(middle, box, strict=True)]
     pixel_mm = max(np.multiply([part.stop - part.start for part in box], size)) / tallest_pixels
-    rows = [
-        [
-            _Cell(_slice(_turned(array, order, flipped), box, middle, size, plane, pixel_mm, window), letters)
-            for array, window in shown
-        ]
-        for plane, (*_, letters) in _PLANES.items()
-    ]
+    inside = None if outline is None else _turned(outline != 0, order, flipped).astype(np.float32)
+    rows = []
+    for plane, (*_, letters) in _PLANES.items():
+        cut = partial(_slice, box=box, middle=middle, size=size, plane=plane, pixel_mm=pixel_mm)
+        rim = None if inside is None else _rim(cut(inside, window=(0.0, 1.0)))
+        images = [cut(_turned(array, order, flipped), window=window) for array, window in shown]
+        rows.append([_Cell(image, letters, rim) for image in images])
     sheet = _Sheet(tallest_pixels / _TALLEST)
     if across == "maps":
         picture, bar = sheet.lay(rows, titles, [])
     else:
         picture, bar = sheet.lay([list(row) for row in zip(*rows, strict=True)], [], titles)
     sheet.draw_bar(picture, *bar, low, high)
-    return sheet.with_key(picture, pixel_mm) if key else picture
+    drawn = sheet.with_key(picture, pixel_mm) if key else picture
+    return drawn if outline is None else sheet.coloured(drawn)
 
 
 def central_voxel(maps: Mapping[str, np.ndarray], geometry: Geometry) -> tuple[int, int, int]:
@@ -132,6 +147,12 @@ def _white(image: np.ndarray, filled: np.ndarray) -> float:
     return _WHITE_ROOM * float(np.percentile(values, _WHITE_PERCENTILE)) if values.size else 1.0
 
 
+def _rim(inside: Image.Image) -> Image.Image:
+    """The line along the edge of what is more than half white, a pixel wide."""
+    full = inside.point(lambda gray: 255 * (gray > 127))
+    return ImageChops.subtract(full, full.filter(ImageFilter.MinFilter(3)))
+
+
 def font_file(name: str = "DejaVuSans") -> Path:
     """A font that has χ, ±, ² and − beside the letters of Europe; matplotlib brings it."""
     return Path(matplotlib.get_data_path(), "fonts", "ttf", f"{name}.ttf")
@@ -163,11 +184,12 @@ class _Sheet:
     """Where the cells, titles and the bar stand; all lengths times ``scale``."""
 
     def __init__(self, scale: float) -> None:
-        self.margin, self.title, self.bar, self.key = (
-            round(n * scale) for n in (_MARGIN, _TITLE, _BAR, _KEY)
-        )
+        font = max(_FONT * scale, _SMALLEST_FONT)
+        self.margin = round(_MARGIN * scale)
+        self.title, self.bar, self.key = (round(n * font / _FONT) for n in (_TITLE, _BAR, _KEY))
         self.scale = scale
-        self.font = ImageFont.truetype(font_file(), _FONT * scale)
+        self.rims: list[tuple[Image.Image, tuple[int, int]]] = []
+        self.font = ImageFont.truetype(font_file(), font)
 
     def lay(
         self, rows: list[list[_Cell]], above: Sequence[str], before: Sequence[str]
@@ -201,7 +223,10 @@ class _Sheet:
                 top += head
             for cell, left, wide in zip(row, lefts, widths, strict=True):
                 image = cell.image
-                picture.paste(image, (left + (wide - image.width) // 2, top + (tall - image.height) // 2))
+                corner = (left + (wide - image.width) // 2, top + (tall - image.height) // 2)
+                picture.paste(image, corner)
+                if cell.rim is not None:
+                    self.rims.append((cell.rim, corner))
                 self._letter(draw, cell.letters, left, top, wide, tall)
             top += tall + self.margin
         return picture, (width - self.bar + 2 * self.margin, first, heights[0])
@@ -219,7 +244,7 @@ class _Sheet:
     ) -> None:
         """The grays and what they mean, in ppm."""
         draw = ImageDraw.Draw(picture)
-        wide, away = round(14 * self.scale), round(20 * self.scale)
+        wide, away = (round(n * self.font.size / _FONT) for n in (14, 20))
         for line in range(height):
             gray = round(255 * (1 - line / max(height - 1, 1)))
             draw.line((left, top + line, left + wide, top + line), fill=gray)
@@ -251,3 +276,11 @@ class _Sheet:
         font = ImageFont.truetype(font_file(), max(size, 1))
         draw.text((right, y), SIGN_KEY, fill=255, font=font, anchor="rm")
         return taller
+
+    def coloured(self, picture: Image.Image) -> Image.Image:
+        """The picture with the rims in a colour, which no gray can be taken for; in place of white."""
+        picture = picture.point(lambda gray: min(gray, 254))
+        for rim, corner in self.rims:
+            picture.paste(255, corner, rim)
+        picture.putpalette([*(gray for n in range(255) for gray in (n, n, n)), *_RIM_COLOUR])
+        return picture

@@ -19,13 +19,13 @@ from napari_metaqsm.io.nifti import Space, read, staged
 from napari_metaqsm.reading.spots import Spot
 from napari_metaqsm.reading.study import SERIES, VOLUMES, Study
 from napari_metaqsm.report.content import Report
+from napari_metaqsm.report.maps import SUSCEPTIBILITY, own_record, titles_of
 from napari_metaqsm.report.page import html
 from napari_metaqsm.report.paper import pdf
 from napari_metaqsm.report.session_folder import SESSION, open_session
 from napari_metaqsm.scan import Acquisition
 
 FORMATS = ("html", "pdf")
-_MAPS = "susceptibility"
 _LARGEST_RECORD_BYTES = 64 * 2**20
 
 
@@ -77,7 +77,8 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
         return Opened(saved.study, saved.space, (), *kept, saved.in_study_axes)
     record = _read_record(folder)
     notes: list[str] = []
-    titles = _titles(folder, record)
+    there = (f.name.removesuffix(".nii.gz") for f in folder.glob(f"{SUSCEPTIBILITY}*.nii.gz"))
+    titles = titles_of(record, there)
     if not titles:
         raise InputError(f"{folder.name} holds no susceptibility map; give a folder that metaqsm run wrote")
     maps: dict[str, np.ndarray] = {}
@@ -106,7 +107,7 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
         maps,
         _acquisition(record, notes),
         **found,
-        records={title: _own_record(record, name, title) for name, title in titles.items()},
+        records={title: own_record(record, name, title) for name, title in titles.items()},
         files=files,
     )
     return Opened(study, space, tuple(notes))
@@ -196,44 +197,6 @@ def _read_record(folder: Path) -> Mapping[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{file.name} must hold a JSON object; repair or remove it")
     return record
-
-
-def _steps(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    steps = record.get("steps")
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-
-
-def _titles(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
-    """Titles of the maps that are there, by the name of their file; numbered where two are alike."""
-    there = {f.name.removesuffix(".nii.gz") for f in folder.glob(f"{_MAPS}*.nii.gz")}
-    named = {str(step["result"]): str(step.get("title")) for step in _steps(record) if step.get("result")}
-    order = [name for name in named if name in there]
-    titles: dict[str, str] = {}
-    for name in [*order, *sorted(there - set(order))]:
-        title = named.get(name) or name.removeprefix(f"{_MAPS}_")
-        alike = sum(t == title or t.startswith(f"{title} (") for t in titles.values())
-        titles[name] = f"{title} ({alike + 1})" if alike else title
-    return titles
-
-
-def _own_record(record: Mapping[str, Any], name: str, title: str) -> dict[str, Any]:
-    """The record of one map: without the steps that gave other maps."""
-    steps = [step for step in _steps(record) if step.get("result") in (None, name)]
-    references = record.get("reference")
-    about = references.get(name) if isinstance(references, dict) else None
-    known = any(step.get("result") == name for step in steps)
-    others = {str(w) for step in _steps(record) if step not in steps for w in _texts(step.get("warnings"))}
-    return {
-        **record,
-        # Nothing is known of a map that the record does not name.
-        "steps": steps if known else [],
-        "reference": {title: about} if about else {},
-        "warnings": [w for w in _texts(record.get("warnings")) if w not in others],
-    }
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(text) for text in value] if isinstance(value, list) else []
 
 
 def _acquisition(record: Mapping[str, Any], notes: list[str]) -> Acquisition:

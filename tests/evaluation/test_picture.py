@@ -119,3 +119,26 @@ def test_the_length_scale_is_as_long_as_it_says(chi):
     length = line[start:].argmin()
     # The longest side, 60 mm, has 680 pixels; a third of that holds 20 mm.
     assert length == pytest.approx(20 / 60 * 680, abs=5)  # the ticks at its ends are 4 wide
+
+
+def test_the_rim_of_a_mask_is_drawn_in_a_colour_on_every_image(chi):
+    outline = np.zeros(RAS.shape, bool)
+    outline[10:30, 10:40, 8:22] = True
+    settings = {"beside": {"other": np.abs(chi)}, "windows": {"other": (0.0, 0.2)}}
+    picture = comparison_picture({"map": chi}, RAS, outline=outline, **settings)
+    plain = np.asarray(comparison_picture({"map": chi}, RAS, **settings)).astype(int)
+    colours = np.asarray(picture.convert("RGB")).astype(int)
+    rim = colours[..., 0] != colours[..., 2]
+    assert picture.size == plain.shape[::-1]
+    np.testing.assert_array_equal(colours[~rim, 1], np.minimum(plain, 254)[~rim])
+    # A millimetre is 340 pixels / 60: the mask's 20 × 30 and 30 × 28 and 20 × 28 mm, on two images.
+    around = 2 * 2 * (50 + 58 + 48) * 340 / 60
+    assert 0.9 < rim.sum() / around < 1.02
+
+
+def test_an_image_beside_the_maps_may_have_a_window_of_its_own(chi):
+    field = np.where(chi != 0, np.float32(-0.025), np.float32(0))
+    picture = comparison_picture({"map": chi}, RAS, beside={"field": field}, windows={"field": (-0.05, 0.05)})
+    values = np.bincount(np.asarray(picture).ravel(), minlength=256)
+    assert values[63] > 10_000  # a quarter of the way from black to white
+    assert np.bincount(np.asarray(comparison_picture({"map": chi}, RAS)).ravel(), minlength=256)[63] < 100
