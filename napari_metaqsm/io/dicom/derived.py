@@ -1,0 +1,213 @@
+"""What the images of a map say of themselves, whichever kind of object they are in."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from highdicom import ContributingEquipment
+from highdicom.pm import RealWorldValueMapping
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import MRImageStorage, generate_uid
+
+from napari_metaqsm.io.dicom.source import ImageReference
+
+MANUFACTURER = "napari-metaqsm"
+# DICOM's limits on LO, SH, CS and ST.
+_LONG, _SHORT, _CODE, _TEXT = 64, 16, 16, 1024
+# UCUM's own code; the standard's context group has it without brackets, which UCUM does not know.
+_PPM = Code("[ppm]", "UCUM", "ppm")
+# Of the header of the source only what the maps share with it.
+_ENTRUSTED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_STUDY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
+
+
+@dataclass(frozen=True)
+class Description:
+    """One series to be written.
+
+    Parameters
+    ----------
+    title : of the method
+    derivation : how the map was made, in one paragraph
+    window_ppm : black and white
+    faceless : whether the map is known to be zero outside the brain
+    made : when the series is said to have been made
+    """
+
+    title: str
+    derivation: str
+    number: int
+    window_ppm: tuple[float, float]
+    faceless: bool
+    made: datetime.datetime
+    series_uid: str = field(default_factory=lambda: generate_uid(prefix=None))
+
+    @property
+    def label(self) -> str:
+        return re.sub(r"[^A-Z0-9_]+", "_", f"QSM {plain(self.title)}".upper())[:_CODE].strip("_")
+
+    def named(self, unit: str) -> str:
+        """Description of the series."""
+        return f"QSM {plain(self.title)}"[: _LONG - len(unit) - 3] + f" [{unit}]"
+
+
+def describe(record: Mapping[str, Any], name: str) -> tuple[str, str, bool]:
+    """What a record says of the map that it calls ``name``, or that its method's title calls so.
+
+    Returns
+    -------
+    title : of the method
+    derivation : the chain with its parameters, of at most 1024 ASCII characters; parameters that are
+        text enough to hold a path are left out
+    faceless : whether a mask of the brain was in the chain
+    """
+    steps = [s for s in record.get("steps") or () if isinstance(s, Mapping)]
+    own = [s for s in steps if s.get("result") is None or name in (s.get("result"), s.get("title"))]
+    last = next((s for s in own if s.get("result") is not None), {})
+    title = str(last.get("title") or name.removeprefix("susceptibility_"))
+    chain = "; ".join(_step(step) for step in own)
+    references = record.get("reference") or {}
+    about = (
+        references.get(last.get("result"), references.get(name)) if isinstance(references, Mapping) else None
+    )
+    region = about.get("region") if isinstance(about, Mapping) else None
+    text = f"Magnetic susceptibility in ppm, paramagnetic positive. {_software()}. {chain or title}."
+    if isinstance(region, str) and _is_word(region):
+        text += " Not referenced." if region == "none" else f" Zero is the mean of: {region}."
+    faceless = any(s.get("stage") == "mask" and s.get("method") == "brain" for s in own)
+    return plain(title), plain(text)[:_TEXT], faceless
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    parameters = step.get("parameters")
+    shown = [
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in (parameters.items() if isinstance(parameters, Mapping) else ())
+        if isinstance(value, (bool, int, float)) or (isinstance(value, str) and _is_word(value))
+    ]
+    head = f"{step.get('stage')} {step.get('method')}"
+    return f"{head} ({', '.join(shown)})" if shown else head
+
+
+def _is_word(text: str) -> bool:
+    """Whether it is one of a few choices, rather than a path, a name or an address."""
+    return re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9 -]{0,30}", text) is not None
+
+
+def plain(text: str) -> str:
+    """ASCII, which every character set of a source can hold, without DICOM's separators."""
+    text = text.replace("χ", "chi").replace("ℓ", "l").replace("−", "-").replace("\\", "/")
+    text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    return " ".join(text.split())
+
+
+def _software() -> str:
+    return f"{MANUFACTURER} {version()}"
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("napari-metaqsm")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+# -------------------------------------------------------------------------------- pieces of both
+def acceptable(header: Dataset) -> Dataset:
+    """The header as highdicom's constructors take it; :func:`restore` puts back what they refuse."""
+    kept = Dataset()
+    for element in header:
+        if element.VR != "SQ" or element.value:  # optional sequences may be absent, but not empty
+            kept.add(element)
+    # Enhanced or not, patient and study are in the same modules.
+    kept.SOPClassUID = MRImageStorage
+    kept.pop("NumberOfFrames", None)
+    for keyword in (*_ENTRUSTED, *_STUDY):
+        if keyword not in kept:
+            setattr(kept, keyword, "")
+    kept.PatientName = kept.ReferringPhysicianName = ""  # of one word it would be warned of
+    if kept.PatientSex not in ("M", "F", "O", "", None):
+        kept.PatientSex = ""
+    for keyword in ("PatientBirthDate", "StudyDate"):
+        if not re.fullmatch(r"\d{8}", str(kept[keyword].value or "")):
+            setattr(kept, keyword, "")
+    if not re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", str(kept.StudyTime or "")):
+        kept.StudyTime = ""
+    if "FrameOfReferenceUID" not in kept:
+        kept.FrameOfReferenceUID = generate_uid(prefix=None)
+    return kept
+
+
+def restore(image: Dataset, header: Dataset) -> None:
+    """Give ``image`` the patient and the study of the source as they stood there, right or wrong."""
+    for keyword in (*_ENTRUSTED, *_STUDY):
+        if keyword in header:
+            image.add(header[keyword])
+
+
+def add_body_part(image: Dataset, header: Dataset) -> None:
+    """The body part of the source; where it is not known, neither is whether it has a side."""
+    if header.get("BodyPartExamined"):
+        image.add(header["BodyPartExamined"])
+    side = header.get("Laterality")
+    if side or not header.get("BodyPartExamined"):
+        image.Laterality = side or ""
+
+
+def in_ppm(slope: float, lowest: float, highest: float) -> RealWorldValueMapping:
+    """What a stored value is in ppm; the range is of floats for floats and of integers for integers."""
+    return RealWorldValueMapping(
+        lut_label="PPM",
+        lut_explanation="Magnetic susceptibility in ppm, paramagnetic positive",
+        unit=_PPM,
+        value_range=(lowest, highest),
+        slope=slope,
+        intercept=0.0,
+        quantity_definition=codes.DCM.MagneticSusceptibility,
+    )
+
+
+def this_software() -> ContributingEquipment:
+    """The only equipment named: readers that take a maker wherever one stands would scale by his rules.
+
+    dcm2niix does, and reads ppm where Philips stands in a sequence and ppb elsewhere; the derivation
+    names the scanner instead.
+    """
+    return ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=version(),
+        purpose_of_reference=codes.DCM.ProcessingEquipment,
+        contribution_description="Quantitative susceptibility mapping",
+    )
+
+
+def derived_from(image: ImageReference) -> Dataset:
+    """An item of the source image sequence."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = image.sop_class
+    item.ReferencedSOPInstanceUID = image.sop_instance
+    if image.frame is not None:
+        item.ReferencedFrameNumber = image.frame
+    item.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
+    return item
+
+
+def derivation_code() -> Dataset:
+    return coded(codes.DCM.UnspecifiedMethodOfCalculation)
+
+
+def coded(code: Any) -> Dataset:
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item

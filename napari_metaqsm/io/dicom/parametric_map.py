@@ -1,0 +1,120 @@
+"""A map as one Parametric Map: the numbers as they are, in ppm, as 32-bit floats."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import (
+    PixelMeasuresSequence,
+    PlaneOrientationSequence,
+    PlanePositionSequence,
+    VOILUTTransformation,
+)
+from highdicom.pm import ParametricMap
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from napari_metaqsm.io.dicom.derived import (
+    MANUFACTURER,
+    Description,
+    acceptable,
+    add_body_part,
+    derivation_code,
+    derived_from,
+    in_ppm,
+    restore,
+    this_software,
+    version,
+)
+from napari_metaqsm.io.dicom.grid import Grid, nearest_slices
+from napari_metaqsm.io.dicom.source import Stack
+
+
+def parametric_map(images: np.ndarray, grid: Grid, stack: Stack, about: Description) -> Dataset:
+    """The object, ready to be written.
+
+    Parameters
+    ----------
+    images : (slice, row, column) float, ppm, on ``grid``
+    stack : whose patient, study and frame of reference it inherits, and to whose images it refers
+
+    Notes
+    -----
+    The window is of the function LINEAR_EXACT: the usual LINEAR takes one from the width, which is less
+    than 1 ppm here.
+    """
+    images = np.ascontiguousarray(images, dtype=np.float32)
+    low, high = about.window_ppm
+    header = acceptable(stack.header)
+    thickness = min(float(header.get("SliceThickness") or grid.slice_spacing_mm), grid.slice_spacing_mm)
+    measures = PixelMeasuresSequence(grid.spacing_mm, thickness, grid.slice_spacing_mm)
+    # What highdicom looks for in a source: one classic image. Which images it was, _refer says.
+    header.ImagePositionPatient = [format_number_as_ds(float(x)) for x in grid.positions[0]]
+    header.ImageOrientationPatient = [format_number_as_ds(float(x)) for x in grid.orientation.ravel()]
+    header.PixelSpacing = [format_number_as_ds(x) for x in grid.spacing_mm]
+    header.SliceThickness = format_number_as_ds(thickness)
+    header.Rows, header.Columns = grid.shape
+    image = ParametricMap(
+        [header],
+        images,
+        series_instance_uid=about.series_uid,
+        series_number=about.number,
+        sop_instance_uid=generate_uid(prefix=None),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=version(),
+        device_serial_number="none",
+        contains_recognizable_visual_features=not about.faceless,
+        real_world_value_mappings=[in_ppm(1.0, float(images.min()), float(images.max()))],
+        voi_lut_transformations=[
+            VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
+        ],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_description=f"Quantitative susceptibility map, {about.title}"[:64],
+        content_label=about.label,
+        pixel_measures=measures,
+        plane_orientation=PlaneOrientationSequence("PATIENT", grid.orientation.ravel()),
+        plane_positions=[PlanePositionSequence("PATIENT", position) for position in grid.positions],
+        series_description=about.named("ppm"),
+        content_date=about.made.date(),
+        content_time=about.made.time(),
+        series_date=about.made.date(),
+        series_time=about.made.time(),
+    )
+    restore(image, stack.header)
+    add_body_part(image, header)
+    image.PatientPosition = header.get("PatientPosition") or ""
+    image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
+    image.ContributingEquipmentSequence = [this_software()]
+    image.DerivationDescription = about.derivation
+    image.DerivationCodeSequence = [derivation_code()]
+    _refer(image, grid, stack, about)
+    return image
+
+
+def _refer(image: Dataset, grid: Grid, stack: Stack, about: Description) -> None:
+    """Name for each frame the image of the source at its place.
+
+    highdicom refers to images of one kind of file; here a source is frames of one file or a file each.
+    """
+    near = [stack.images[n] for n in nearest_slices(grid, stack.grid)]
+    places = {tuple(np.round(position, 3)): n for n, position in enumerate(grid.positions)}
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        derivation = Dataset()
+        derivation.DerivationDescription = about.derivation
+        derivation.DerivationCodeSequence = [derivation_code()]
+        derivation.SourceImageSequence = [derived_from(near[places[tuple(np.round(position, 3))]])]
+        frame.DerivationImageSequence = [derivation]
+    instances = {reference.sop_instance: reference.sop_class for reference in stack.images}
+    referenced = []
+    for sop_instance, sop_class in instances.items():
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+        referenced.append(item)
+    series = Dataset()
+    series.SeriesInstanceUID = stack.header.SeriesInstanceUID
+    series.ReferencedInstanceSequence = referenced
+    image.ReferencedSeriesSequence = [series]
+    image.SourceImageSequence = referenced
