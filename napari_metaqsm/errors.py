@@ -15,3 +15,24 @@ class Cancelled(Exception):
 
 class MetaQSMWarning(UserWarning):
     """Something the user should know about a result that is nevertheless valid."""
+
+
+def computer_fault(error: BaseException) -> str | None:
+    """What the computer, not the data or this program, is short of, in words; None where that is not it.
+
+    A full or failing disk, a folder or a network drive that went away, and memory that does not suffice:
+    of Python, of a GPU, and of torch on the CPU, which has no class of its own for it.
+    """
+    short = "OutOfMemory" in type(error).__name__
+    if short or isinstance(error, MemoryError) or _ALLOCATION in str(error).lower():
+        return "there is not enough memory for this step; close other programs, or crop the volume"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return (
+            f"a file could not be read or written: {error.strerror or error}{where}; "
+            "check the disk and the folder"
+        )
+    return None
+
+
+_ALLOCATION = "defaultcpuallocator"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from napari_metaqsm.errors import InputError
+from napari_metaqsm.errors import Cancelled, InputError, computer_fault
+from napari_metaqsm.method import running
 
 if TYPE_CHECKING:
     from napari_metaqsm.method import Run
@@ -31,18 +34,66 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 def main() -> None:
     """Entry point: runs the command and turns what goes wrong into an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
-        app(standalone_mode=True)
+        with _stoppable():
+            app(standalone_mode=True)
     except InputError as error:
-        print(f"metaqsm: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("metaqsm: stopped", file=sys.stderr)
-        sys.exit(130)
+        _end(str(error), 2)
+    except (KeyboardInterrupt, SystemExit) as error:
+        stopped_by = _signal_behind(error)
+        if stopped_by is None:
+            raise
+        _end("stopped", 128 + stopped_by)
     except Exception as error:
-        traceback.print_exc()
-        print(f"metaqsm: failed: {error}", file=sys.stderr)
-        sys.exit(1)
+        fault = computer_fault(error)
+        if fault is None:
+            traceback.print_exc()
+        _end(f"failed: {fault or error}", 1)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    print(f"metaqsm: {' '.join(text.splitlines())}", file=sys.stderr)
+    sys.exit(code)
+
+
+class Stopped(KeyboardInterrupt):
+    """By a signal, whose number is the first argument."""
+
+
+def _signal_behind(error: BaseException | None) -> int | None:
+    """The signal that led to an exception; typer makes an exit of an interrupt."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    return error.args[0] if isinstance(error, Stopped) else signal.SIGINT
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop like Ctrl-C, and either, where a library swallows it, at the next step of a method."""
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise Stopped(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        with running(stopped=lambda: bool(received)):
+            yield
+    except Cancelled:
+        raise (Stopped(received[0]) if received else KeyboardInterrupt) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def names_file(text: str) -> bool:
@@ -81,16 +132,23 @@ def tell(warnings: Iterable[str], files: Iterable[Path], quiet: bool) -> None:
 @contextmanager
 def progress(quiet: bool, *, lines: bool = False) -> Iterator[Run]:
     """A progress bar fed by whatever runs inside; where there is no terminal, nothing, or ``lines``."""
-    from napari_metaqsm.method import running
-
     if quiet:
         with running() as run:
             yield run
-        return
-    if lines and not sys.stderr.isatty():
-        with running(lambda done, label: print(f"{done:4.0%} {label}", file=sys.stderr, flush=True)) as run:
+    elif lines and not sys.stderr.isatty():
+        with running(_print_line) as run:
             yield run
-        return
+    else:
+        with _bar() as report, running(report) as run:
+            yield run
+
+
+def _print_line(done: float, label: str) -> None:
+    print(f"{done:4.0%} {label}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -98,9 +156,4 @@ def progress(quiet: bool, *, lines: bool = False) -> Iterator[Run]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Starting", total=1.0)
-
-        def report(done: float, label: str) -> None:
-            bar.update(task, completed=done, description=label)
-
-        with running(report) as run:
-            yield run
+        yield lambda done, label: bar.update(task, completed=done, description=label)

@@ -217,8 +217,11 @@ def demo(
         if not window and not quiet:
             print(f"{why}: writing the results to {out} instead", file=sys.stderr)
     if window:
+        import signal
+
         from napari_metaqsm.plugin.demo import show_demo
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the window's loop would not hear of it
         show_demo()
         return
     from napari_metaqsm.evaluation.picture import comparison_picture

@@ -70,7 +70,7 @@ def test_what_cannot_be_trained_ends_with_2_and_one_line(metaqsm, monkeypatch):
         assert (code, out) == (2, "")
         assert words in err
         assert err.count("\n") == 1
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli.learning, "find_spec", lambda name: None)
     code, _, err = metaqsm("train", "run.toml")
     assert code == 2
     assert (
