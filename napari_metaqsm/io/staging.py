@@ -60,8 +60,9 @@ def staged(folder: str | Path) -> Iterator[Path]:
     """A temporary folder inside ``folder``; its files move there when the block ends well.
 
     JSON files move last, and those that they replace go first, so that a record stands only for files
-    that are all there. When the block fails, ``folder`` is as it was. What processes that were killed
-    have left of theirs is removed.
+    that are all there. Files are on disk before they move, and their names when the block has ended, so
+    that a power cut does not change the order. When the block fails, ``folder`` is as it was. What
+    processes that were killed have left of theirs is removed.
     """
     folder = Path(folder)
     check_writable(folder)
@@ -87,6 +88,8 @@ def _move(temporary: Path, folder: Path) -> None:
     for file in files:
         if (folder / file).is_dir():
             raise InputError(f"{folder / file} is a folder; remove it, or choose another folder")
+    for file in files:
+        _to_disk(temporary / file)
     before = temporary / secrets.token_hex(4)
     before.mkdir()
     kept: dict[Path, Path] = {}
@@ -101,6 +104,8 @@ def _move(temporary: Path, folder: Path) -> None:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / file, folder / file)
             moved.append(file)
+        for place in sorted({(folder / file).parent for file in files}):
+            _to_disk(place)
     except BaseException:
         for file in moved:
             (folder / file).unlink(missing_ok=True)
@@ -108,6 +113,17 @@ def _move(temporary: Path, folder: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(place, folder / file)
         raise
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until what was written is on disk; a folder stands for the names in it."""
+    # Windows opens no folders, and some network's file systems do not wait for theirs.
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _keep(file: Path, place: Path) -> None:
