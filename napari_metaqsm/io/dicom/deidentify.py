@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
+from dataclasses import replace
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -15,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from napari_metaqsm.io.dicom.derived import MANUFACTURER, coded, version
-from napari_metaqsm.io.dicom.source import ImageReference, Source, Stack
+from napari_metaqsm.io.dicom.source import Source
 
 # How the image was made, by what kind of machine, and its size: codes and numbers, no free text.
 _KEPT = (
@@ -43,17 +44,18 @@ def deidentified(source: Source) -> Source:
     def other(uid: str) -> str:
         return others.setdefault(str(uid), generate_uid(prefix=None))
 
-    stacks = []
-    for stack in source.stacks:
+    originals = []
+    for original in source.originals:
         images = tuple(
-            ImageReference(image.sop_class, other(image.sop_instance), image.frame) for image in stack.images
+            ImageReference(image.sop_class, other(image.sop_instance), image.frame)
+            for image in original.images
         )
-        header = _header(stack.header, pseudonym)
+        header = _header(original.header, pseudonym)
         for keyword in _UIDS:
-            if stack.header.get(keyword):
-                setattr(header, keyword, other(stack.header[keyword].value))
-        stacks.append(Stack(header, stack.grid, images, stack.part, stack.echo_time_ms))
-    return Source(tuple(stacks), source.series_numbers)
+            if original.header.get(keyword):
+                setattr(header, keyword, other(original.header[keyword].value))
+        originals.append(replace(original, header=header, images=images))
+    return Source(tuple(originals), source.series_numbers)
 
 
 def _header(given: Dataset, pseudonym: str) -> Dataset:

@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import unicodedata
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +60,7 @@ class Description:
         return f"QSM {plain(self.title)}"[: _LONG - len(unit) - 3] + f" [{unit}]"
 
 
-def describe(record: Mapping[str, Any], name: str) -> tuple[str, str, bool]:
+def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str, str, bool]:
     """What a record says of the map that it calls ``name``, or that its method's title calls so.
 
     Returns
@@ -79,7 +80,10 @@ def describe(record: Mapping[str, Any], name: str) -> tuple[str, str, bool]:
         references.get(last.get("result"), references.get(name)) if isinstance(references, Mapping) else None
     )
     region = about.get("region") if isinstance(about, Mapping) else None
-    text = f"Magnetic susceptibility in ppm, paramagnetic positive. {_software()}. {chain or title}."
+    scanner = " ".join(filter(None, (header.get("Manufacturer"), header.get("ManufacturerModelName"))))
+    text = f"Magnetic susceptibility, paramagnetic positive. {MANUFACTURER} {version()}"
+    text += f" from images of {scanner}. " if scanner else ". "
+    text += f"{chain or title}."
     if isinstance(region, str) and _is_word(region):
         text += " Not referenced." if region == "none" else f" Zero is the mean of: {region}."
     faceless = any(s.get("stage") == "mask" and s.get("method") == "brain" for s in own)
@@ -109,10 +113,6 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _software() -> str:
-    return f"{MANUFACTURER} {version()}"
-
-
 def version() -> str:
     try:
         return importlib.metadata.version("napari-metaqsm")
@@ -123,10 +123,10 @@ def version() -> str:
 # -------------------------------------------------------------------------------- pieces of both
 def acceptable(header: Dataset) -> Dataset:
     """The header as highdicom's constructors take it; :func:`restore` puts back what they refuse."""
-    kept = Dataset()
+    kept = deepcopy(header)
     for element in header:
-        if element.VR != "SQ" or element.value:  # optional sequences may be absent, but not empty
-            kept.add(element)
+        if element.VR == "SQ" and not element.value:  # optional sequences may be absent, but not empty
+            del kept[element.tag]
     # Enhanced or not, patient and study are in the same modules.
     kept.SOPClassUID = MRImageStorage
     kept.pop("NumberOfFrames", None)

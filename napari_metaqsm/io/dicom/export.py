@@ -16,7 +16,6 @@ from pydicom.config import disable_value_validation
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.deidentify import NO_DATE, deidentified
 from napari_metaqsm.io.dicom.derived import Description, describe
-from napari_metaqsm.io.dicom.grid import lay_out
 from napari_metaqsm.io.dicom.mr_series import mr_series
 from napari_metaqsm.io.dicom.parametric_map import parametric_map
 from napari_metaqsm.io.dicom.source import Source
@@ -65,22 +64,18 @@ def export(
     """
     out = Path(out)
     _check(maps, space, kind, window_ppm)
-    stack = source.stack_of(space)
-    if deidentify:
-        position = source.stacks.index(stack)
-        source = deidentified(source)
-        stack = source.stacks[position]
-    layout = lay_out(space, stack.grid)
+    which, layout = source.lay_out(space)
+    original = (deidentified(source) if deidentify else source).originals[which]
     made = NO_DATE if deidentify else datetime.datetime.now()
-    numbers = _free_numbers(stack.header.get("SeriesNumber"), source.series_numbers)
+    numbers = _free_numbers(original.header.get("SeriesNumber"), source.series_numbers)
     files: list[Path] = []
     with staged(out) as temporary, disable_value_validation():
         for one in KINDS[kind]:
             for name, array in maps.items():
-                title, derivation, faceless = describe(record, name)
+                title, derivation, faceless = describe(record, name, original.header)
                 about = Description(title, derivation, next(numbers), window_ppm, faceless, made)
                 images = layout.images(np.asarray(array))
-                arguments = (images, layout.grid, stack, about)
+                arguments = (images, layout.grid, original, about)
                 instances = mr_series(*arguments) if one == "mr series" else [parametric_map(*arguments)]
                 folder = f"{_file_name(name)}_{one.replace(' ', '_')}"
                 if (out / folder).exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class Grid:
 @dataclass(frozen=True, eq=False)
 class Layout:
     """How an array is laid out as images.
+
+    The grid is that of the array's own affine; :func:`settle` gives it its place among the source's images.
 
     Parameters
     ----------
@@ -130,35 +132,39 @@ def _rigid(steps: np.ndarray) -> np.ndarray:
 
 def nearest_slices(grid: Grid, within: Grid) -> np.ndarray:
     """For each image of ``grid``, the index of the image of ``within`` that is nearest to its middle."""
-    middles = _middles(grid)
+    middles = grid.positions + grid.steps_mm[:, 1:] @ ((np.array(grid.shape) - 1) / 2)
     across = (middles[:, None] - within.positions[None]) @ within.normal
     return np.abs(across).argmin(axis=1)
 
 
-def _middles(grid: Grid) -> np.ndarray:
-    half = (np.array(grid.size[1:]) - 1) / 2
-    return grid.positions + grid.steps_mm[:, 1:] @ half
+def settle(grid: Grid, source: Grid) -> Grid:
+    """``grid`` where it lies among the images of ``source``.
 
+    A map on the lattice of its source, or on a part of it, must meet its slices and pixels to 0.1 mm or
+    5 % of a voxel; it gets the source's own numbers, which the affine of a file has only rounded. A map on
+    another lattice was resampled, and stays as it is; it must lie inside its source.
 
-def fault_of(grid: Grid, source: Grid) -> str:
-    """Why ``grid`` cannot be that of a map made from ``source``; empty where it can.
-
-    A map on the lattice of its source may be a part of it, and must meet its slices and pixels to 0.1 mm
-    or 5 % of a voxel. A map on another lattice was resampled; it must lie inside its source.
+    Raises
+    ------
+    InputError
+        When the map cannot have been made from the source.
     """
     tolerance = source.tolerance_mm
     outside = _outside_mm(grid, source)
     if outside > tolerance:
-        return f"it reaches {outside:.3g} mm out of the source's images"
+        raise InputError(f"the map reaches {outside:.3g} mm out of the images of the DICOM series")
     extent = np.array(grid.size) - 1
-    drift = np.abs((grid.steps_mm - source.steps_mm) @ np.diag(extent)).sum(axis=0).max()
+    drift = np.linalg.norm((grid.steps_mm - source.steps_mm) * extent, axis=0).max()
     if drift > tolerance:
-        return ""  # turned, or of another voxel size: resampled
-    in_pixels = np.linalg.solve(source.steps_mm, (grid.positions - source.positions[0]).T)
-    in_plane = (in_pixels - np.round(in_pixels))[1:].T @ np.diag([*source.spacing_mm])
-    across = np.abs((grid.positions[:, None] - source.positions[None]) @ source.normal).min(axis=1)
-    apart = max(float(np.abs(in_plane).max()), float(across.max()))
-    return f"its voxels lie {apart:.3g} mm beside the source's" if apart > tolerance else ""
+        return grid  # turned, or of another voxel size
+    nearest = nearest_slices(grid, source)
+    offset = np.linalg.solve(source.steps_mm, (grid.positions - source.positions[nearest]).mean(axis=0))
+    whole = np.round(offset[1:])
+    positions = source.positions[nearest] + source.steps_mm[:, 1:] @ whole
+    apart = float(np.linalg.norm(grid.positions - positions, axis=1).max())
+    if apart > tolerance:
+        raise InputError(f"the voxels of the map lie {apart:.3g} mm beside those of the DICOM series")
+    return replace(source, shape=grid.shape, positions=positions)
 
 
 def _outside_mm(grid: Grid, source: Grid) -> float:

@@ -28,7 +28,7 @@ from napari_metaqsm.io.dicom.derived import (
     version,
 )
 from napari_metaqsm.io.dicom.grid import Grid, nearest_slices
-from napari_metaqsm.io.dicom.source import Stack
+from napari_metaqsm.io.dicom.source import Original
 
 _PPB_PER_PPM = 1000.0
 _LARGEST = 32767
@@ -41,13 +41,13 @@ _ACQUISITION = (
 )  # fmt: skip
 
 
-def mr_series(images: np.ndarray, grid: Grid, stack: Stack, about: Description) -> list[Dataset]:
+def mr_series(images: np.ndarray, grid: Grid, original: Original, about: Description) -> list[Dataset]:
     """The objects, one for each slice, ready to be written.
 
     Parameters
     ----------
     images : (slice, row, column) float, ppm, on ``grid``
-    stack : whose patient, study and frame of reference they inherit, and to whose images they refer
+    original : whose patient, study and frame of reference they inherit, and to whose images they refer
 
     Notes
     -----
@@ -59,17 +59,19 @@ def mr_series(images: np.ndarray, grid: Grid, stack: Stack, about: Description) 
     while np.abs(ppb).max() / slope > _LARGEST:
         slope *= 10
     stored = np.rint(ppb / slope).astype("<i2")
-    shared = _shared(stack, grid, about, slope, (int(stored.min()), int(stored.max())))
-    near = nearest_slices(grid, stack.grid)
+    shared = _shared(original, grid, about, slope, (int(stored.min()), int(stored.max())))
+    near = nearest_slices(grid, original.grid)
     return [
-        _slice(shared, pixels, grid, n, derived_from(stack.images[near[n]]))
+        _slice(shared, pixels, grid, n, derived_from(original.images[near[n]]))
         for n, pixels in enumerate(stored)
     ]
 
 
-def _shared(stack: Stack, grid: Grid, about: Description, slope: float, ends: tuple[int, int]) -> Dataset:
+def _shared(
+    original: Original, grid: Grid, about: Description, slope: float, ends: tuple[int, int]
+) -> Dataset:
     """What all slices have in common."""
-    header = acceptable(stack.header)
+    header = acceptable(original.header)
     low, high = (edge * _PPB_PER_PPM for edge in about.window_ppm)
     image = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
@@ -100,7 +102,7 @@ def _shared(stack: Stack, grid: Grid, about: Description, slope: float, ends: tu
         specific_character_set=header.get("SpecificCharacterSet"),
     )
     image.copy_patient_and_study_information(header)
-    restore(image, stack.header)
+    restore(image, original.header)
     image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
     for keyword in _ACQUISITION:
         if keyword in header:

@@ -27,16 +27,16 @@ from napari_metaqsm.io.dicom.derived import (
     version,
 )
 from napari_metaqsm.io.dicom.grid import Grid, nearest_slices
-from napari_metaqsm.io.dicom.source import Stack
+from napari_metaqsm.io.dicom.source import Original
 
 
-def parametric_map(images: np.ndarray, grid: Grid, stack: Stack, about: Description) -> Dataset:
+def parametric_map(images: np.ndarray, grid: Grid, original: Original, about: Description) -> Dataset:
     """The object, ready to be written.
 
     Parameters
     ----------
     images : (slice, row, column) float, ppm, on ``grid``
-    stack : whose patient, study and frame of reference it inherits, and to whose images it refers
+    original : whose patient, study and frame of reference it inherits, and to whose images it refers
 
     Notes
     -----
@@ -45,7 +45,7 @@ def parametric_map(images: np.ndarray, grid: Grid, stack: Stack, about: Descript
     """
     images = np.ascontiguousarray(images, dtype=np.float32)
     low, high = about.window_ppm
-    header = acceptable(stack.header)
+    header = acceptable(original.header)
     thickness = min(float(header.get("SliceThickness") or grid.slice_spacing_mm), grid.slice_spacing_mm)
     measures = PixelMeasuresSequence(grid.spacing_mm, thickness, grid.slice_spacing_mm)
     # What highdicom looks for in a source: one classic image. Which images it was, _refer says.
@@ -82,23 +82,23 @@ def parametric_map(images: np.ndarray, grid: Grid, stack: Stack, about: Descript
         series_date=about.made.date(),
         series_time=about.made.time(),
     )
-    restore(image, stack.header)
+    restore(image, original.header)
     add_body_part(image, header)
     image.PatientPosition = header.get("PatientPosition") or ""
     image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
     image.ContributingEquipmentSequence = [this_software()]
     image.DerivationDescription = about.derivation
     image.DerivationCodeSequence = [derivation_code()]
-    _refer(image, grid, stack, about)
+    _refer(image, grid, original, about)
     return image
 
 
-def _refer(image: Dataset, grid: Grid, stack: Stack, about: Description) -> None:
+def _refer(image: Dataset, grid: Grid, original: Original, about: Description) -> None:
     """Name for each frame the image of the source at its place.
 
     highdicom refers to images of one kind of file; here a source is frames of one file or a file each.
     """
-    near = [stack.images[n] for n in nearest_slices(grid, stack.grid)]
+    near = [original.images[n] for n in nearest_slices(grid, original.grid)]
     places = {tuple(np.round(position, 3)): n for n, position in enumerate(grid.positions)}
     for frame in image.PerFrameFunctionalGroupsSequence:
         position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
@@ -107,14 +107,14 @@ def _refer(image: Dataset, grid: Grid, stack: Stack, about: Description) -> None
         derivation.DerivationCodeSequence = [derivation_code()]
         derivation.SourceImageSequence = [derived_from(near[places[tuple(np.round(position, 3))]])]
         frame.DerivationImageSequence = [derivation]
-    instances = {reference.sop_instance: reference.sop_class for reference in stack.images}
+    instances = {reference.sop_instance: reference.sop_class for reference in original.images}
     referenced = []
     for sop_instance, sop_class in instances.items():
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
         referenced.append(item)
     series = Dataset()
-    series.SeriesInstanceUID = stack.header.SeriesInstanceUID
+    series.SeriesInstanceUID = original.header.SeriesInstanceUID
     series.ReferencedInstanceSequence = referenced
     image.ReferencedSeriesSequence = [series]
     image.SourceImageSequence = referenced
