@@ -46,10 +46,7 @@ def deidentified(source: Source) -> Source:
 
     originals = []
     for original in source.originals:
-        images = tuple(
-            ImageReference(image.sop_class, other(image.sop_instance), image.frame)
-            for image in original.images
-        )
+        images = tuple(replace(image, sop_instance=other(image.sop_instance)) for image in original.images)
         header = _header(original.header, pseudonym)
         for keyword in _UIDS:
             if original.header.get(keyword):

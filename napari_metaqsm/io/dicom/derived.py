@@ -80,7 +80,8 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
         references.get(last.get("result"), references.get(name)) if isinstance(references, Mapping) else None
     )
     region = about.get("region") if isinstance(about, Mapping) else None
-    scanner = " ".join(filter(None, (header.get("Manufacturer"), header.get("ManufacturerModelName"))))
+    made_by = (header.get("Manufacturer"), header.get("ManufacturerModelName"))
+    scanner = " ".join(str(name) for name in made_by if name)
     text = f"Magnetic susceptibility, paramagnetic positive. {MANUFACTURER} {version()}"
     text += f" from images of {scanner}. " if scanner else ". "
     text += f"{chain or title}."
