@@ -16,7 +16,7 @@ from napari_metaqsm.io.dicom.facts import Facts
 PHILIPS_SCALE_SLOPE = "2005,100e"
 # A header's intercept counts as -pi, or -1000 pi, within this part of it: Philips writes -3142.
 _ROUNDED = 2e-3
-_BITS = 2048
+_HALF_OF_12_BITS = 2048
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,21 @@ def _vendor(manufacturer: str) -> _Vendor | None:
 def _scale(facts: Facts) -> tuple[float | None, str]:
     """The value of pi in the converted file, and how it is known."""
     vendor = _vendor(facts.manufacturer)
-    if vendor is not None and vendor.name == "Philips" and facts.private.get(PHILIPS_SCALE_SLOPE):
-        return math.pi, "its scale slope (2005,100E) makes radians of the stored values"
-    for name, pair in (("real-world mapping", facts.real_world), ("rescale", facts.rescale)):
+    if vendor is not None and vendor.name == "Philips":
+        if facts.private.get(PHILIPS_SCALE_SLOPE):
+            return math.pi, "its scale slope (2005,100E) makes radians of the stored values"
+        if facts.enhanced:  # the scale slope may lie in private groups that were not read
+            return None, "radians, or radians times 1000, which the range tells (--phase-pi overrides)"
+    for name, pair in (("rescale", facts.rescale), ("real-world mapping", facts.real_world)):
         if pair is None:
             continue
         slope, intercept = pair
-        given = f"its {name} has slope {slope:g} and intercept {intercept:g}"
+        given = f"its {name} has slope {slope:.6g} and intercept {intercept:.6g}"
         if abs(intercept + 1000 * math.pi) <= _ROUNDED * 1000 * math.pi:
             return 1000 * math.pi, f"{given}, which is radians times 1000"
         if abs(intercept + math.pi) <= _ROUNDED * math.pi:
             return math.pi, f"{given}, which is radians"
-        if slope > 0 and intercept == -_BITS * slope:
-            return _BITS * slope, f"{given}, so that {_BITS * slope:g} means pi"
+        if slope > 0 and intercept == -_HALF_OF_12_BITS * slope:
+            return _HALF_OF_12_BITS * slope, f"{given}, so that {_HALF_OF_12_BITS * slope:g} means pi"
+        break  # the converter applies the rescale where there is one, and only else the mapping
     return None, "no header tells the scale of the phase, so its range does (--phase-pi overrides)"
