@@ -15,8 +15,9 @@ import numpy as np
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom import vendors
-from napari_metaqsm.io.nifti import Space, check_writable, read, space_from, staged, write
-from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order
+from napari_metaqsm.io.dicom.files import is_dicom
+from napari_metaqsm.io.nifti import Space, check_writable, is_nifti, read, space_from, staged, write
+from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order, nifti_files
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
@@ -68,12 +69,16 @@ def load(
     b0_direction: Sequence[float] | None = None,
     phase_sign: int | None = None,
     phase_pi: float | None = None,
+    series: Sequence[int] | None = None,
 ) -> Scan:
     """Read a scan from a folder or from files, with what their headers and sidecars say.
 
+    DICOM is converted into a temporary folder first, see :func:`~napari_metaqsm.io.dicom.opened.open_dicom`.
+
     Parameters
     ----------
-    paths : a folder, a file or several; what each is follows from its name and its sidecar
+    paths : a folder, a file or several; what each is follows from its name and its sidecar. A folder
+        that holds DICOM files, at any depth, and no NIfTI file is read as DICOM
     phase, magnitude, total_field, local_field, mask, noise : files whose role is given; they replace
         what was found in ``paths``
     unit : "ppm", "Hz" or "rad/s" of fields and noise; None takes the sidecar's ``Units``, else ppm
@@ -81,9 +86,11 @@ def load(
         its two echo times); None takes the sidecars'
     b0_tesla, b0_direction : None takes the sidecars' and the header's; the direction is along the
         file's own axes
-    phase_sign : None takes -1 for GE, which stores phase inverted, and 1 for all others
-    phase_pi : the stored value that means pi; None takes pi where the sidecar says radians, and else
-        leaves it to be recognised
+    phase_sign : None takes what the sidecar states, else the vendor's: -1 for GE, which stores phase
+        inverted, and 1 for all others
+    phase_pi : the stored value that means pi; None takes what the sidecar states, pi where it says
+        radians, and else leaves it to be recognised
+    series : of DICOM, the numbers of the series to use, where there are several runs
 
     Returns
     -------
@@ -95,12 +102,20 @@ def load(
         When files are missing, unreadable or do not fit together, several runs could be meant, or
         echo times or field strength of a phase are nowhere to be found.
     """
-    notes: list[str] = []
-    files = _chosen_run(_as_list(paths), notes) if _as_list(paths) else {}
     given = {
         "phase": phase, "magnitude": magnitude, "total_field": total_field,
         "local_field": local_field, "mask": mask, "noise": noise,
     }  # fmt: skip
+    if _are_dicom(_as_list(paths), series):
+        from napari_metaqsm.io.dicom.opened import open_dicom
+
+        stated = {
+            "unit": unit, "echo_times_s": echo_times_s, "b0_tesla": b0_tesla, "b0_direction": b0_direction,
+            "phase_sign": phase_sign, "phase_pi": phase_pi,
+        }  # fmt: skip
+        return open_dicom(_as_list(paths), series=series, **given, **stated)
+    notes: list[str] = []
+    files = _chosen_run(_as_list(paths), notes) if _as_list(paths) else {}
     files.update({role: _in_order(_as_list(p)) for role, p in given.items() if p is not None})
     if phase is not None:
         files.pop("phase_difference", None)
@@ -172,6 +187,17 @@ def _as_list(paths: Paths | None) -> list[Path]:
     return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(p) for p in paths]
 
 
+def _are_dicom(paths: list[Path], series: Sequence[int] | None) -> bool:
+    """Whether the paths are DICOM: files that are, or folders that hold some and no NIfTI file."""
+    niftis = [p for p in paths if (bool(nifti_files(p)) if p.is_dir() else is_nifti(p))]
+    found = [p for p in paths if p not in niftis and is_dicom(p)]
+    if found and niftis:
+        raise InputError(f"{found[0]} is DICOM and {niftis[0]} NIfTI; give one kind, and a mask as such")
+    if series is not None and not found:
+        raise InputError("series are given, but there is no DICOM among the files; they number DICOM series")
+    return bool(found)
+
+
 def _chosen_run(paths: list[Path], notes: list[str]) -> dict[str, tuple[Path, ...]]:
     """The files of the only run among ``paths``, by role."""
     runs, unknown = find_runs(paths)
@@ -231,10 +257,14 @@ def acquisition_of(
     if b0_tesla is None:
         b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
     if phase_sign is None:
+        phase_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
+    if phase_sign is None:
         maker = next((s.manufacturer for s in every if s.manufacturer), "")
         phase_sign = vendors.phase_sign(maker)
         if phase_sign == -1 and "phase" in sidecars:
             notes.append(f"the phase is from {maker}, which stores it inverted: phase sign -1")
+    if phase_pi is None:
+        phase_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
     if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):
         phase_pi = math.pi
     times = _difference_time(sidecars, echo_times_s) if difference else _times(sidecars, echo_times_s)

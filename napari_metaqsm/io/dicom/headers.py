@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
 import os
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,16 +22,19 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.facts import Facts
+from napari_metaqsm.io.dicom.files import (
+    files_among,
+    is_dicom,
+    is_named_dicom,
+    is_packed,
+    open_unpacked,
+    starts_as_dicom,
+)
 from napari_metaqsm.method import steps
 from napari_metaqsm.scan import STRONGEST_B0_TESLA, Triple
 
-__all__ = ["Facts", "Header", "Headers", "Image", "is_dicom", "open_unpacked", "read_headers"]
+__all__ = ["Facts", "Header", "Headers", "Image", "is_dicom", "open_unpacked", "part_of", "read_headers"]
 
-_MAGIC_AT, _MAGIC = 128, b"DICM"
-# A folder is looked into so deep to find out whether it holds DICOM, and so deep to read it.
-_LOOKED_INTO, _DEEPEST = 5, 16
-# A compressed file unpacks to no more than this: the largest enhanced series are a few hundred megabytes.
-_LARGEST_UNPACKED = 2**30
 _CLASSIC, _ENHANCED, _LEGACY_ENHANCED = (f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
 _PROTON_MHZ_PER_TESLA = 42.577
 # What pydicom raises on bytes that are not what the file says they are.
@@ -145,55 +146,6 @@ class Headers:
     others: int
 
 
-# ------------------------------------------------------------------------------------- which files
-def is_dicom(path: str | os.PathLike) -> bool:
-    """Whether a file is DICOM by its first bytes, or a folder holds such a file (five folders deep)."""
-    path = Path(path)
-    if path.is_dir():
-        return any(map(_has_magic, _files_below(path, _LOOKED_INTO)))
-    return path.is_file() and _has_magic(path)
-
-
-def _has_magic(path: Path) -> bool:
-    try:
-        with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
-            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
-    except (OSError, EOFError, zlib.error):
-        return False
-
-
-def _is_packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
-def _looks_dicom(path: Path) -> bool:
-    return path.name.lower().endswith((".dcm", ".ima", ".dcm.gz", ".ima.gz"))
-
-
-def _files_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Files in a folder and those below it, by name; links are followed, but into no folder twice."""
-    seen: set[str] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        inside = Path(root).relative_to(folder)
-        if real in seen or len(inside.parts) >= depth:
-            folders.clear()
-        if real in seen:
-            continue
-        seen.add(real)
-        folders.sort()
-        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _chosen(paths: Iterable[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; give a DICOM file or a folder of them")
-        files += _files_below(path, _DEEPEST) if path.is_dir() else [path]
-    return list(dict.fromkeys(files))
-
-
 # ------------------------------------------------------------------------------------- reading
 def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
     """The headers of all DICOM files among ``paths`` and in the folders among them.
@@ -206,7 +158,7 @@ def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
     InputError
         When one of ``paths`` does not exist.
     """
-    files = _chosen(map(Path, paths))
+    files = files_among(map(Path, paths))
     images: list[Image] = []
     refused: list[tuple[Path, str]] = []
     others = 0
@@ -218,7 +170,7 @@ def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
             try:
                 found = _read_file(path)
             except _UNREADABLE as error:
-                if _looks_dicom(path) or _has_magic(path):
+                if is_named_dicom(path) or is_dicom(path):
                     refused.append((path, _in_words(error)))
                 continue
             others += not found
@@ -237,33 +189,10 @@ def _in_words(error: BaseException) -> str:
     return f"its header is damaged ({words or type(error).__name__})"
 
 
-def open_unpacked(path: Path) -> BinaryIO:
-    """A file as its bytes, those of a compressed one unpacked in memory.
-
-    Raises
-    ------
-    InputError
-        When the compressed file is damaged or unpacks to more than a gigabyte.
-    """
-    if not _is_packed(path):
-        return path.open("rb")
-    try:
-        with gzip.open(path) as file:
-            content = file.read(_LARGEST_UNPACKED + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise InputError("it is truncated or damaged (gzip)") from error
-    if len(content) > _LARGEST_UNPACKED:
-        raise InputError("it unpacks to more than a gigabyte; unpack it yourself")
-    return io.BytesIO(content)
-
-
 def _read_file(path: Path) -> list[Image]:
     """The images of one file; none where it is no MR image."""
     with open_unpacked(path) as file:
-        start = file.read(_MAGIC_AT + len(_MAGIC))
-        if start[_MAGIC_AT:] != _MAGIC:
+        if not starts_as_dicom(file):
             raise InvalidDicomError
         file.seek(0)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
@@ -391,7 +320,7 @@ def _header(path: Path, dataset: FileDataset, enhanced: bool, syntax: str) -> He
         private["0043,102f"] = int(part)
     return Header(
         path=path,
-        packed=_is_packed(path),
+        packed=is_packed(path),
         sop_uid=_text(dataset.get("SOPInstanceUID")),
         series_uid=_text(dataset.get("SeriesInstanceUID")),
         study_uid=_text(dataset.get("StudyInstanceUID")),
@@ -419,13 +348,16 @@ def _b0_tesla(dataset: Dataset) -> float | None:
     return round(measured, 4) if 0 < measured <= STRONGEST_B0_TESLA else None
 
 
+def part_of(words: Iterable[str]) -> str | None:
+    """The part that words of an image type name, None where they name none."""
+    return next((part for part, names in _PARTS.items() if names & set(words)), None)
+
+
 def _part(image_type: tuple[str, ...], component: Any, header: Header) -> str:
     """What an image shows: by its complex component, its type, or GE's own element."""
-    component = _text(component).upper()
-    for words in ({component}, set(image_type[2:])):
-        for part, names in _PARTS.items():
-            if words & names:
-                return part
+    for words in ({_text(component).upper()}, set(image_type[2:])):
+        if (part := part_of(words)) is not None:
+            return part
     code = header.private.get("0043,102f")
     if header.manufacturer.upper().startswith("GE") and code in range(len(_GE_PARTS)):
         return _GE_PARTS[code]

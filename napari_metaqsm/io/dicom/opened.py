@@ -1,0 +1,59 @@
+"""DICOM as a scan: converted into a temporary folder, and loaded from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom.convert import Survey, convert_runs, survey
+from napari_metaqsm.io.load import load
+from napari_metaqsm.scan import Scan
+
+
+def open_dicom(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    series: Sequence[int] | None = None,
+    **as_load: Any,
+) -> Scan:
+    """The scan in DICOM files or folders.
+
+    Parameters
+    ----------
+    paths : files and folders, classic or enhanced
+    series : numbers of the series to use, where there are several runs
+    as_load : the keywords of :func:`~napari_metaqsm.io.load.load`; they go before what was decided
+
+    Returns
+    -------
+    Scan; ``sources`` are the DICOM series, ``notes`` what was decided and what is missing
+
+    Raises
+    ------
+    InputError
+        When there is nothing to make a field from, or there are several runs.
+    """
+    found = survey(paths, series)
+    if len(found.runs) > 1:
+        raise InputError(
+            f"there are {len(found.runs)} runs; choose one by its series (--series "
+            f"{','.join(map(str, found.runs[0].series))}): {_listed(found)}"
+        )
+    with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
+        (run,) = convert_runs(found, folder)
+        scan = load([folder], **as_load)
+    sources = dict(scan.sources)
+    for role, series_of in run.sources.items():
+        name = "phase" if role == "phase_difference" else role
+        if as_load.get(name) is None and name in sources:
+            sources[name] = series_of
+    notes = dict.fromkeys((*run.decisions, *run.notes, *scan.notes))
+    return dataclasses.replace(scan, sources=sources, notes=tuple(notes))
+
+
+def _listed(found: Survey) -> str:
+    return "; ".join(f"series {','.join(map(str, run.series))} ({run.name})" for run in found.runs)
