@@ -162,6 +162,19 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
     return np.ascontiguousarray(np.moveaxis(array, 3, 0) if array.ndim == 4 else array), space
 
 
+def shape_of(path: str | Path) -> tuple[int, ...]:
+    """Matrix size that the header promises, volumes last; no value is read.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no NIfTI, or cannot hold as much.
+    """
+    header, _ = _header(Path(path))
+    _check_size(header, Path(path))
+    return tuple(int(n) for n in header.get_data_shape())
+
+
 def _stream(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
