@@ -17,6 +17,19 @@ ENTITIES = (
     "rec", "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split",
     "recording", "chunk", "atlas", "seg", "scale", "res", "den", "label", "desc",
 )  # fmt: skip
+# What a quantity is called: entities beside those of the scan, and suffix. BIDS has no suffix for a residual.
+QUANTITIES: dict[str, tuple[dict[str, str], str]] = {
+    "magnitude": ({"part": "mag"}, "MEGRE"),
+    "phase": ({"part": "phase"}, "MEGRE"),
+    "total_field": ({"desc": "total"}, "fieldmap"),
+    "local_field": ({"desc": "local"}, "fieldmap"),
+    "noise": ({"desc": "noise"}, "fieldmap"),
+    "residual": ({"desc": "field"}, "residual"),
+    "quality": ({"desc": "field"}, "quality"),
+    "mask": ({"desc": "brain"}, "mask"),
+    "eroded_mask": ({"desc": "eroded"}, "mask"),
+}
+SUSCEPTIBILITY = "Chimap"
 _LABEL = re.compile(r"[A-Za-z0-9+]+")
 _NAME = re.compile(
     r"(?P<entities>(?:[a-z]+-[A-Za-z0-9+]+_)*)(?P<suffix>[A-Za-z0-9]+)(?P<extension>(?:\.[A-Za-z0-9]+)*)"

@@ -20,8 +20,10 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.bids.derivatives import dataset_description
+from napari_metaqsm.io.bids.names import QUANTITIES, SUSCEPTIBILITY, BidsName, as_label
 from napari_metaqsm.io.nifti import Space, staged, write
-from napari_metaqsm.io.sidecar import sidecar_path
+from napari_metaqsm.io.sidecar import DATASET, sidecar_path
 from napari_metaqsm.method import steps
 from napari_metaqsm.plugin.layers import (
     LayerDataTuple,
@@ -43,18 +45,7 @@ from napari_metaqsm.report.session_folder import (
     read_entry,
 )
 
-# What stands after the subject in a file's name, by quantity: entities and suffix of BIDS derivatives.
-_BIDS = {
-    "magnitude": ("part-mag", "MEGRE"),
-    "phase": ("part-phase", "MEGRE"),
-    "total_field": ("desc-total", "fieldmap"),
-    "local_field": ("desc-local", "fieldmap"),
-    "noise": ("desc-noise", "fieldmap"),
-    "residual": ("desc-residual", "fieldmap"),
-    "quality": ("desc-quality", "fieldmap"),
-    "mask": ("desc-brain", "mask"),
-    "eroded_mask": ("desc-eroded", "mask"),
-}
+_TITLE = "Susceptibility maps and a reading of them"
 _DISPLAY = {
     Image: ("visible", "opacity", "blending", "contrast_limits", "gamma", "interpolation2d"),
     Labels: ("visible", "opacity", "blending", "contour", "selected_label"),
@@ -112,7 +103,7 @@ class Session:
             for document in self.documents:
                 next(progress)
                 document(temporary)
-            _write_json(temporary / "dataset_description.json", _dataset())
+            _write_json(temporary / DATASET, dataset_description(_TITLE, software_versions()))
             content = {"version": VERSION, "layers": [k.entry for k in self.layers], **self.state}
             _write_json(temporary / SESSION, content)
             names = sorted(file.name for file in temporary.iterdir())
@@ -175,17 +166,16 @@ def _keep(layer: Layer, subject: str, taken: set[str]) -> Kept:
 
 def _file_name(layer: Layer, subject: str, taken: set[str]) -> str:
     quantity = str(metadata_of(layer).get("quantity") or "")
-    words = re.sub(r"[^A-Za-z0-9]+", " ", layer.name).title().replace(" ", "")
-    told = f"desc-{words[:1].lower()}{words[1:]}" if words else "desc-map"
+    told = {"desc": as_label(layer.name.title()) or "map"}
     if quantity.startswith("susceptibility"):
-        middle, suffix = told, "Chimap"
-    elif quantity in _BIDS:
-        middle, suffix = _BIDS[quantity]
+        suffix = SUSCEPTIBILITY
+    elif quantity in QUANTITIES:
+        told, suffix = QUANTITIES[quantity]
     else:
-        middle, suffix = told, "dseg" if isinstance(layer, Labels) else "image"
+        suffix = "dseg" if isinstance(layer, Labels) else "image"
     for number in itertools.count(1):
-        run = f"_run-{number}" if number > 1 else ""
-        name = f"sub-{subject}{run}_{middle}_{suffix}.nii.gz"
+        run = {"run": str(number)} if number > 1 else {}
+        name = str(BidsName({"sub": subject, **run, **told}, suffix, ".nii.gz"))
         if name not in taken:
             taken.add(name)
             return name
@@ -328,16 +318,6 @@ def show_view(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
 
 def _tuple(values: Any) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
-
-
-def _dataset() -> dict[str, Any]:
-    version = software_versions()["napari-metaqsm"]
-    return {
-        "Name": "Susceptibility maps and a reading of them",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "napari-metaqsm", "Version": version}],
-    }
 
 
 def _json(content: Any) -> str:

@@ -1,8 +1,8 @@
 """BIDS datasets made for tests: small synthetic heads, the bundled real scan, and subjects with trouble.
 
 ``make_dataset(root)`` begins one; ``add_subject``, ``add_real_subject`` and ``add_field_map`` put scans in;
-``cut_short``, ``spoil_json`` and ``take_away`` break them. Each says which files it wrote. With ``inherit`` echo
-times and field strength stand above the subjects, as the standard allows.
+``cut_short``, ``spoil_json`` and ``take_away`` break them. Each says which files it wrote. With ``inherit``
+echo times and field strength stand above the subjects, as the standard allows.
 """
 
 from __future__ import annotations
@@ -110,9 +110,10 @@ def add_real_subject(root: Path, subject: str) -> list[Path]:
     written = []
     for file in sorted(resource("samples/philips_2echo").glob("sub-*")):
         name = parse_name(file.name)
-        content = file.read_bytes()
         copy = folder / str(BidsName({**name.entities, "sub": subject}, name.suffix, name.extension))
-        copy.write_bytes(content)
+        copy.write_bytes(file.read_bytes())
+        if name.extension == ".json" and name.entities["part"] == "phase":
+            _json(copy, {**json.loads(file.read_text()), "Units": "arbitrary"})
         written.append(copy)
     return written
 
