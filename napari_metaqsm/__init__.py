@@ -28,6 +28,7 @@ _DOORS = {
     "reconstruct": "pipeline",
     "reference": "referencing",
     "remove_background": "doors",
+    "run_cohort": "cohort.run",
     "running": "method",
     "save": "io.load",
 }

@@ -1,0 +1,144 @@
+"""The Dask workers that compute a cohort: started on this machine, or those of a scheduler that is there.
+
+Workers say by Dask's resources what they are for. Of those started here each has one place to compute
+(``compute``) and one to read or write (``files``), so that both go on at once; a card's worker has the place
+``GPU`` alone. Workers of another scheduler may name the same resources; where none does, a part of the work
+may run on any of them, as many at once as they have threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from napari_metaqsm.cohort.memory import Share
+from napari_metaqsm.errors import InputError
+
+COMPUTE, FILES, GPU = "compute", "files", "GPU"
+# How often a scan may take its process with it before it is given up. A scheduler started here lets two
+# processes die before it blames a scan that was there, and the scan then gets its own turn.
+ALLOWED_DEATHS = 1
+_SECONDS_TO_CONNECT = 30
+# What Dask would log of a worker that dies becomes the row of a scan.
+_QUIET = logging.CRITICAL
+_CONFIGURATION = {
+    "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
+    # Scans are few and large: the scheduler need not look at them often, nor measure in milliseconds.
+    "distributed.admin.tick.limit": "1h",
+    "distributed.worker.memory.target": 0.7,
+    "distributed.worker.memory.spill": 0.8,
+    "distributed.worker.memory.pause": 0.9,
+    "distributed.worker.memory.terminate": 0.98,
+}
+# Each of these libraries counts the machine's cores by itself, once, where it is not told.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to compute.
+
+    Parameters
+    ----------
+    resources : those that at least one worker names
+    places : scans that can be computed at once
+    dashboard : its address, or how to get one
+    """
+
+    client: Client
+    resources: frozenset[str]
+    places: int
+    dashboard: str
+
+    def needs(self, *resources: str) -> dict[str, int] | None:
+        """What a task asks for: the first of the resources that a worker has, if any."""
+        return next(({name: 1} for name in resources if name in self.resources), None)
+
+
+@contextmanager
+def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
+    """Workers on this machine, ended with all their processes when the block ends."""
+    settings = {
+        **_CONFIGURATION,
+        "distributed.nanny.pre-spawn-environ": {
+            **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
+            **dict.fromkeys(_THREADS, share.threads),
+        },
+    }
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(settings))
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="metaqsm-workers-", ignore_cleanup_errors=True)
+        )
+        common = {
+            "memory_limit": int(share.bytes),
+            "local_directory": scratch,
+            "silence_logs": logging.CRITICAL,
+        }
+        computing = {"nthreads": 2, "resources": {COMPUTE: 1, FILES: 1}, "env": _hidden(gpus)}
+        specification = {f"worker-{n}": {"cls": Nanny, "options": {**common, **computing}}
+                         for n in range(share.workers)}  # fmt: skip
+        for n in range(gpus):
+            card = {"nthreads": 1, "resources": {GPU: 1}, "env": {"CUDA_VISIBLE_DEVICES": str(n)}}
+            specification[f"gpu-{n}"] = {"cls": Nanny, "options": {**common, **card}}
+        scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
+        cluster = stack.enter_context(
+            SpecCluster(specification, scheduler, silence_logs=_QUIET, name="metaqsm")
+        )
+        client = stack.enter_context(Client(cluster, set_as_default=False))
+        client.wait_for_workers(len(specification), timeout=_SECONDS_TO_CONNECT * 4)
+        yield _described(client)
+
+
+def _hidden(gpus: int) -> dict[str, str]:
+    """Keep the workers beside a card off it: its memory is for the inversions."""
+    return {"CUDA_VISIBLE_DEVICES": ""} if gpus else {}
+
+
+@contextmanager
+def existing_cluster(address: str) -> Iterator[Cluster]:
+    """The workers of a scheduler that is there, which are left as they are.
+
+    Raises
+    ------
+    InputError
+        When no scheduler answers, or it has no worker.
+    """
+    try:
+        client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"scheduler is {address!r}; none answers there ({error})") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT * 4)
+        except TimeoutError:
+            raise InputError(f"the scheduler {address} has no worker; start some, or wait for them") from None
+        yield _described(client)
+
+
+def _described(client: Client) -> Cluster:
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    named = frozenset(name for worker in workers.values() for name in worker.get("resources", {}))
+    places = sum(
+        int(w["resources"].get(COMPUTE, 0) + w["resources"].get(GPU, 0))
+        if w.get("resources")
+        else w["nthreads"]
+        for w in workers.values()
+    )
+    link = client.dashboard_link
+    dashboard = link if find_spec("bokeh") else 'for a dashboard: pip install "napari-metaqsm[all]"'
+    return Cluster(client, named, max(1, places), dashboard)
+
+
+def _places(worker: dict[str, Any]) -> int:
+    """Scans that a worker computes at once: as its resources say, else one for each thread."""
+    named = worker.get("resources", {})
+    return int(named.get(COMPUTE, 0) + named.get(GPU, 0)) if named else worker["nthreads"]
