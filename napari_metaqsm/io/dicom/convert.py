@@ -22,7 +22,7 @@ from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.files import is_packed, open_unpacked
 from napari_metaqsm.io.dicom.headers import part_of, read_headers
 from napari_metaqsm.io.dicom.series import ScannerRun, find_runs
-from napari_metaqsm.io.dicom.stacks import Stack, facts_of
+from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
 from napari_metaqsm.io.dicom.vendors import PHILIPS_SCALE_SLOPE, Rule, rule_for
 from napari_metaqsm.io.nifti import Space, read, write
 from napari_metaqsm.io.sidecar import OWN, sidecar_content, sidecar_path
@@ -86,7 +86,7 @@ def survey(paths: Paths, series: Sequence[int] | None = None) -> Survey:
     notes += [f"series {_numbers(run)}: {run.trouble}" for run in runs if run.trouble]
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
-        what = "there is no run to make a field from" if headers.images else "there are no DICOM images of MR"
+        what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
         raise InputError(". ".join([_and_why(what, bool(runs), bool(headers.images)), *notes]))
     return Survey(usable, tuple(notes), headers.refused)
 
@@ -180,10 +180,11 @@ def _link(source: Path, link: Path) -> None:
 
 @dataclass(frozen=True)
 class _NIfTI:
-    """A converted stack: the file, its space, and what dcm2niix says of it."""
+    """A converted stack: the file, its space, where its pixels lie in it, and what dcm2niix says of it."""
 
     file: Path
     space: Space
+    voxels: np.ndarray
     said: Mapping[str, Any]
 
 
@@ -233,12 +234,12 @@ def _assigned(
                 continue
             try:
                 array, space = read(file)
-                check_place(one, space)
-                _check_values(one, array, space, unpacked)
+                voxels = check_place(one, space)
+                _check_values(one, array, voxels, unpacked)
             except InputError as error:
                 reasons.append(str(error))
                 continue
-            assigned[id(one)] = _NIfTI(file, space, said[file])
+            assigned[id(one)] = _NIfTI(file, _exact(one, space, voxels), voxels, said[file])
             break
         if id(one) not in assigned:
             why = "; ".join(reasons) or "none of its files has that part and echo time"
@@ -272,17 +273,10 @@ def check_place(one: Stack, space: Space) -> np.ndarray:
     InputError
         When they lie on no voxels of the array, or the array has more or fewer.
     """
-    first, last = one.images[0], one.images[-1]
-    rows, columns = first.shape
+    rows, columns = one.images[0].shape
     count = len(one.images)
-    along_row, along_column = np.array(first.orientation).reshape(2, 3)
-    between_rows, between_columns = first.spacing_mm
-    start = np.array(first.position)
-    to_slice = (np.array(last.position) - start) / max(count - 1, 1)
-    lps = np.stack([start, along_row * between_columns, along_column * between_rows, to_slice])
-    ras = lps * [-1, -1, 1]
     inverse = np.linalg.inv(space.affine)
-    index = ras @ inverse[:3, :3].T
+    index = _in_ras(one) @ inverse[:3, :3].T
     index[0] += inverse[:3, 3]
     steps_on_grid = np.rint(index)
     reach = np.array([1, max(columns - 1, 1), max(rows - 1, 1), max(count - 1, 1)])[:, None]
@@ -297,7 +291,34 @@ def check_place(one: Stack, space: Space) -> np.ndarray:
     return steps_on_grid.astype(int)
 
 
-def _check_values(one: Stack, array: np.ndarray, space: Space, unpacked: _Unpacked) -> None:
+def _exact(one: Stack, space: Space, voxels: np.ndarray) -> Space:
+    """The space with the affine of the headers, in place of one that dcm2niix rounded on its way.
+
+    It rounds differently for classic and for enhanced files, and the last digit of a voxel size can turn a
+    phase wrap; the headers say the same in both.
+    """
+    affine = np.eye(4)
+    place = _in_ras(one)
+    affine[:3, :3] = place[1:].T @ np.linalg.inv(voxels[1:].T)
+    affine[:3, 3] = place[0] - affine[:3, :3] @ voxels[0]
+    header = space.header.copy()
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
+    return Space(space.shape, header.get_sform(), header, space.known, space.note)
+
+
+def _in_ras(one: Stack) -> np.ndarray:
+    """(4, 3) mm in NIfTI's sense: the first pixel, and the steps to the next column, row and slice."""
+    first, last = one.images[0], one.images[-1]
+    along_row, along_column = np.array(first.orientation).reshape(2, 3)
+    between_rows, between_columns = first.spacing_mm
+    start = np.array(first.position)
+    to_slice = (np.array(last.position) - start) / max(len(one.images) - 1, 1)
+    lps = np.stack([start, along_row * between_columns, along_column * between_rows, to_slice])
+    return lps * [-1, -1, 1]
+
+
+def _check_values(one: Stack, array: np.ndarray, voxels: np.ndarray, unpacked: _Unpacked) -> None:
     """Raise `InputError` unless the middle slice holds the stored values, up to scale and offset.
 
     Compressed pixels, which only dcm2niix decodes here, are not compared.
@@ -305,12 +326,10 @@ def _check_values(one: Stack, array: np.ndarray, space: Space, unpacked: _Unpack
     stored = _stored(one.images[len(one.images) // 2], unpacked)
     if stored is None or array.ndim != 3 or np.ptp(stored) == 0:
         return
-    start, to_column, to_row, to_slice = check_place(one, space)
-    rows, columns = np.indices(stored.shape)
-    voxels = (
-        start + to_slice * (len(one.images) // 2) + columns[..., None] * to_column + rows[..., None] * to_row
-    )
-    values = array[tuple(np.moveaxis(voxels, -1, 0))].astype(np.float64)
+    start, to_column, to_row, to_slice = voxels
+    rows, columns = (n[..., None] for n in np.indices(stored.shape))
+    at = start + to_slice * (len(one.images) // 2) + columns * to_column + rows * to_row
+    values = array[tuple(np.moveaxis(at, -1, 0))].astype(np.float64)
     slope, offset = np.polyfit(stored.ravel(), values.ravel(), 1)
     if np.abs(slope * stored + offset - values).max() > _LINE_TOLERANCE * max(np.ptp(values), 1e-9):
         raise InputError("its values are not those of the DICOM images")
@@ -338,7 +357,7 @@ class _Making:
     def __init__(self, run: ScannerRun, images: dict[int, _NIfTI], folder: Path, out: Path) -> None:
         self.run, self.images, self.folder, self.out = run, images, folder, out
         self.files: dict[str, tuple[Path, ...]] = {}
-        self.decisions = [_described(part, stacks) for part, stacks in run.parts.items()]
+        self.decisions = [describe(part, stacks) for part, stacks in run.parts.items()]
         first = run.stacks[0]
         b0 = first.header.b0_tesla
         direction = images[id(first)].space.geometry().b0_direction
@@ -357,7 +376,7 @@ class _Making:
             self.decisions.append(rule.decision)
         files = []
         for number, one in enumerate(stacks, 1):
-            array, space = read(self.images[id(one)].file)
+            array, space = read(self.images[id(one)].file)[0], self.images[id(one)].space
             if part == "phase_difference":
                 name, echo = f"{self.run.name}_phasediff", self._two_times(one)
             elif "phase_difference" in self.run.parts:
@@ -401,7 +420,7 @@ class _Making:
         return rule_for(_with(facts, part=part, private=private))
 
     def _slice_axis(self, one: Stack) -> int:
-        return int(np.abs(check_place(one, self.images[id(one)].space)[3]).argmax())
+        return int(np.abs(self.images[id(one)].voxels[3]).argmax())
 
     def _two_times(self, one: Stack) -> dict[str, Any]:
         """The two echo times of a phase difference: those of its magnitudes, or as dcm2niix found them."""
@@ -443,14 +462,6 @@ def _with(facts: Facts, **changes: Any) -> Facts:
 
 def _echo(one: Stack, number: int | None) -> dict[str, Any]:
     return {"EchoTime": one.echo_time_s, "EchoNumber": number}
-
-
-def _described(part: str, stacks: Sequence[Stack]) -> str:
-    numbers = ", ".join(map(str, sorted({s.series_number for s in stacks})))
-    kind = "enhanced" if stacks[0].header.enhanced else "classic"
-    times = ", ".join("?" if s.echo_time_s is None else f"{s.echo_time_s * 1000:g}" for s in stacks)
-    grid = f"{stacks[0].images[0].shape[1]}×{stacks[0].images[0].shape[0]}×{len(stacks[0].images)}"
-    return f"{part.replace('_', ' ')}: series {numbers} ({kind}), echo times {times} ms, {grid} voxels"
 
 
 def _sources(

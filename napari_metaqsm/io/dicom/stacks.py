@@ -166,3 +166,21 @@ def facts_of(stacks: Sequence[Stack], slice_axis: int = 2) -> Facts:
         slice_axis=slice_axis,
         private=header.private,
     )
+
+
+def columns_of(stacks: Sequence[Stack]) -> dict[str, str]:
+    """What is told of one part of a run: series, kind of DICOM, echo times, size."""
+    rows, columns = stacks[0].images[0].shape
+    return {
+        "series": ", ".join(map(str, sorted({s.series_number for s in stacks}))),
+        "DICOM": "enhanced" if stacks[0].header.enhanced else "classic",
+        "echo times (ms)": ", ".join(
+            "?" if s.echo_time_s is None else f"{s.echo_time_s * 1000:g}" for s in stacks
+        ),
+        "voxels": f"{columns}×{rows}×{len(stacks[0].images)}",
+    }
+
+
+def describe(part: str, stacks: Sequence[Stack]) -> str:
+    """One part of a run in words."""
+    return f"{part.replace('_', ' ')}: " + ", ".join(f"{k} {v}" for k, v in columns_of(stacks).items())
