@@ -45,7 +45,8 @@ _LARGEST_OFFSET = 2**30
 _LONGEST_TAIL = 2**26
 # What nibabel would log of a bad header is refused in one line.
 _UNHEARD = logging.Logger("napari_metaqsm.io.nifti", logging.CRITICAL + 1)
-_MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+# By the codes of NIfTI for metres, millimetres and micrometres.
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _SCANNER = 1  # NIfTI code of a transform into the coordinates of the scanner
 _TEMPLATE = (3, 4, 5)  # … and of those into a template's
 # Cosine between two axes of a grid that is still rectangular: rounding in a qform, and no shear.
@@ -155,7 +156,8 @@ def read(path: str | Path) -> tuple[np.ndarray, Space]:
             f"{path.name} does not fit in memory; {_count(header)} voxels are too many"
         ) from error
     except _UNREADABLE as error:
-        raise InputError(f"{path.name} cannot be read; it is truncated or damaged ({error})") from error
+        reason = _one_line(error)
+        raise InputError(f"{path.name} cannot be read; it is truncated or damaged ({reason})") from error
     array = array.reshape(
         (*space.shape, -1) if array.ndim > 3 and math.prod(array.shape[3:]) > 0 else space.shape
     )
@@ -205,19 +207,28 @@ def _header(path: Path) -> tuple[nib.Nifti1Header, nib.Nifti1Header]:
             block = file.read(_LONGEST_HEADER)
         for kind in (nib.Nifti1Header, nib.Nifti2Header):
             if kind.may_contain_header(block):
-                block = block[: kind.sizeof_hdr]
-                header = kind(block, check=False)
-                header.check_fix(logger=_UNHEARD)
-                offset = header.get_data_offset()
-                if offset > _LARGEST_OFFSET:
-                    raise HeaderDataError(f"its voxels would begin at byte {offset:g}")
-                header.get_data_dtype(), header.get_data_shape(), header.get_slope_inter()
-                return header, kind(block, check=False)
+                return _checked(kind(block[: kind.sizeof_hdr], check=False))
         raise HeaderDataError("the file does not begin with a header of NIfTI-1 or NIfTI-2")
     except InputError:
         raise
     except _UNREADABLE as error:
-        raise InputError(f"{path.name} is no readable NIfTI file ({error})") from error
+        raise InputError(f"{path.name} is no readable NIfTI file ({_one_line(error)})") from error
+
+
+def _checked(stored: nib.Nifti1Header) -> tuple[nib.Nifti1Header, nib.Nifti1Header]:
+    header = stored.copy()
+    header.check_fix(logger=_UNHEARD)
+    if not 0 <= header["dim"][0] <= 7:
+        raise HeaderDataError(f"it would have {header['dim'][0]} axes")
+    if header.get_data_offset() > _LARGEST_OFFSET:
+        raise HeaderDataError(f"its voxels would begin at byte {header.get_data_offset()}")
+    # Each raises where its field cannot be meant.
+    header.get_data_dtype(), header.get_data_shape(), header.get_slope_inter()
+    return header, stored
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def check_file(path: Path) -> None:
@@ -242,9 +253,10 @@ def _space(header: nib.Nifti1Header, stored: nib.Nifti1Header, path: Path) -> Sp
         )
     affine, known, note = _scanner_affine(header, stored, path)
     affine = affine.copy()
-    affine[:3] *= _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
-    space = Space(shape[:3], affine, _clean(header), known, note)
-    try:
+    with _naming(path), np.errstate(all="ignore"):
+        # nibabel knows no name for half of what these bits can be.
+        affine[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 0b111, 1.0)
+        space = Space(shape[:3], affine, _clean(header), known, note)
         size = nib.affines.voxel_sizes(affine)
         if (
             not (np.isfinite(affine).all() and size.min() > 0)
@@ -262,8 +274,6 @@ def _space(header: nib.Nifti1Header, stored: nib.Nifti1Header, path: Path) -> Sp
         if len(shape) < 3:
             raise InputError(f"the image has {len(shape)} axes; susceptibility mapping needs a 3-D volume")
         space.geometry()
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
     return space
 
 
@@ -293,10 +303,10 @@ def _naming(path: Path) -> Iterator[None]:
     """Errors of the header's transforms as one about the file."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
     except (ValueError, HeaderDataError, np.linalg.LinAlgError) as error:
-        raise InputError(f"{path.name}: the affine of the header is unusable ({error})") from error
+        raise InputError(f"{path.name}: the affine of the header is unusable ({_one_line(error)})") from error
 
 
 def _check_zooms(stored: nib.Nifti1Header) -> None:
