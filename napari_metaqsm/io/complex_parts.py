@@ -18,7 +18,7 @@ _ROWS = 16
 
 
 def magnitude_and_phase(
-    real: np.ndarray, imaginary: np.ndarray, slice_axis: int, alternating: bool | None = None
+    real: np.ndarray, imaginary: np.ndarray, slice_axis: int | None, alternating: bool | None = None
 ) -> tuple[np.ndarray, np.ndarray, bool, str]:
     """Magnitude and phase, every second slice negated where the sign alternates along the slices.
 
@@ -30,7 +30,8 @@ def magnitude_and_phase(
     Parameters
     ----------
     real, imaginary : (i, j, k) or (echo, i, j, k), of any scale; of several echoes the first decides
-    slice_axis : 0, 1 or 2, of the spatial axes: the one that runs from slice to slice
+    slice_axis : 0, 1 or 2, of the spatial axes: the one that runs from slice to slice; None where that
+        is not known, and the axis along which the sign alternates most is looked at
     alternating : whether the sign alternates; None tells it from the data
 
     Returns
@@ -50,9 +51,12 @@ def magnitude_and_phase(
         raise InputError(f"real is {sizes[0]} voxels and imaginary {sizes[1]}; they must match")
     if real.ndim not in (3, 4):
         raise InputError(f"real has {real.ndim} axes; it must be (i, j, k) or (echo, i, j, k)")
-    if slice_axis not in (0, 1, 2):
+    if slice_axis not in (0, 1, 2, None):
         raise InputError(f"slice_axis is {slice_axis!r}; it must be 0, 1 or 2")
-    steps = _steps(real, imaginary, slice_axis)
+    axes = (2, 1, 0) if slice_axis is None else (slice_axis,)
+    found = {axis: _steps(real, imaginary, axis) for axis in axes}
+    slice_axis = min(axes, key=lambda axis: found[axis].cosine or 0.0)
+    steps = found[slice_axis]
     negate, words = _decide(steps, alternating)
     sign = np.ones(real.shape[real.ndim - 3 + slice_axis], np.float32)
     if negate:

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.complex_parts import magnitude_and_phase
 from napari_metaqsm.io.dicom import vendors
+from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.nifti import Space, check_writable, is_nifti, read, space_from, staged, write
-from napari_metaqsm.io.pairing import Run, find_runs, guess, in_echo_order, nifti_files
+from napari_metaqsm.io.pairing import COMPLEX, Run, find_runs, guess, in_echo_order, nifti_files
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
@@ -40,6 +42,7 @@ _CORNER_TOLERANCE = 0.05
 # passes 20 ppm of total or 1 ppm of local field; in Hz at 3 T nearly all heads pass both.
 _LARGEST_PPM = {"total_field": 50.0, "local_field": 5.0}
 _UNIT_SPELLINGS = {"hz": "Hz", "rad/s": "rad/s", "rads/s": "rad/s", "ppm": "ppm"}
+_PER_ECHO = ("phase", "magnitude", *COMPLEX)
 _RADIANS = ("rad", "rads", "radian", "radians")
 
 
@@ -77,8 +80,9 @@ def load(
 
     Parameters
     ----------
-    paths : a folder, a file or several; what each is follows from its name and its sidecar. A folder
-        that holds DICOM files, at any depth, and no NIfTI file is read as DICOM
+    paths : a folder, a file or several; what each is follows from its name and its sidecar. From real
+        and imaginary parts, where there is no phase, magnitude and phase are computed. A folder that
+        holds DICOM files, at any depth, and no NIfTI file is read as DICOM
     phase, magnitude, total_field, local_field, mask, noise : files whose role is given; they replace
         what was found in ``paths``
     unit : "ppm", "Hz" or "rad/s" of fields and noise; None takes the sidecar's ``Units``, else ppm
@@ -122,22 +126,27 @@ def load(
     difference = "phase_difference" in files or _is_difference(files.get("phase", ()))
     if "phase_difference" in files:
         files["phase"] = files.pop("phase_difference")
-    files = {role: files[role] for role in given if role in files}
+    parts = _complex_parts(files, notes)
+    files = {role: files[role] for role in (*given, *parts) if role in files}
     if not files:
         raise InputError("there is nothing to read; give a folder, or files as phase, total or local field")
     sidecars = {role: [read_sidecar(p) for p in paths] for role, paths in files.items()}
+    if parts:
+        sidecars["phase"] = sidecars["real"]
     acquisition = acquisition_of(
         sidecars,
         difference,
         echo_times_s=echo_times_s,
         b0_tesla=b0_tesla,
         phase_sign=phase_sign,
-        phase_pi=phase_pi,
+        phase_pi=math.pi if parts else phase_pi,
         notes=notes,
     )
-    if "phase" in files:
-        _check_known(acquisition, files["phase"][0])
+    if "phase" in sidecars:
+        _check_known(acquisition, files.get("phase", files.get("real"))[0])
     arrays, space = _read_all(files, notes)
+    if parts:
+        _polar(arrays, sidecars, notes)
     geometry = _geometry(space, b0_direction, sidecars)
     _fields_to_ppm(arrays, files, sidecars, unit, acquisition.b0_tesla, notes)
     return Scan(
@@ -232,6 +241,34 @@ def _in_order(paths: list[Path]) -> tuple[Path, ...]:
 
 def _is_difference(paths: Sequence[Path]) -> bool:
     return len(paths) == 1 and guess(paths[0]).role == "phase_difference"
+
+
+def _complex_parts(files: Mapping[str, tuple[Path, ...]], notes: list[str]) -> tuple[str, ...]:
+    """The roles of real and imaginary parts where the phase has to come from them."""
+    there = [role for role in COMPLEX if role in files]
+    if "phase" in files or "total_field" in files or "local_field" in files:
+        if there:
+            names = ", ".join(p.name for role in there for p in files[role])
+            notes.append(f"not used, for there is phase or field: {names}")
+        return ()
+    if len(there) == 1:
+        raise InputError(
+            f"{files[there[0]][0].name} is the {there[0]} part of an image whose other part is missing; "
+            "without both there is no phase, give real and imaginary files"
+        )
+    return tuple(there)
+
+
+def _polar(arrays: dict[str, np.ndarray], sidecars: dict[str, list[Sidecar]], notes: list[str]) -> None:
+    """Put magnitude and phase in place of real and imaginary parts; a magnitude that was read is kept."""
+    maker = next((s.manufacturer for s in sidecars["real"] if s.manufacturer), "")
+    alternating = vendors.rule_for(Facts(maker, part="real")).alternating_slices
+    magnitude, phase, _, words = magnitude_and_phase(
+        arrays.pop("real"), arrays.pop("imaginary"), None, alternating
+    )
+    arrays["phase"] = phase
+    arrays.setdefault("magnitude", magnitude)
+    notes.append(f"phase is computed from real and imaginary parts; {words}")
 
 
 # -------------------------------------------------------------------------------- acquisition
@@ -336,7 +373,7 @@ def _read_all(files: dict[str, tuple[Path, ...]], notes: list[str]) -> tuple[dic
             spaces[path.name] = space
         # One file is not copied: a 4-D file is often most of the memory there is.
         arrays[role] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if role not in ("phase", "magnitude"):
+        if role not in _PER_ECHO:
             arrays[role] = arrays[role][0]
     known = [s for s in spaces.values() if s.known]
     notes += [s.note for s in (known or list(spaces.values())) if s.note]
@@ -348,7 +385,7 @@ def _read_all(files: dict[str, tuple[Path, ...]], notes: list[str]) -> tuple[dic
 
 def _read_one(role: str, path: Path) -> tuple[np.ndarray, Space]:
     array, space = read(path)
-    if role in ("phase", "magnitude"):
+    if role in _PER_ECHO:
         return array, space
     if array.ndim == 4:
         if len(array) != 1:

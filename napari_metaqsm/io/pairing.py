@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 _ROLES = {
     "phase": r"part-phase",
     "magnitude": r"part-mag",
+    "real": r"part-real",
+    "imaginary": r"part-imag(?:inary)?",
     "phase_difference": r"phasediff|phase_diff(?:erence)?|ph_?diff|dphase",
     "mask": r"mask|msk|brain_?mask",
     "local_field": r"local_?field(?:_?map)?|lfs|rdf|tissue_(?:phase|field)|(?:phs|phase)_tissue",
@@ -31,13 +33,18 @@ _ROLES = {
     "susceptibility": r"chi(?:_?map)?|susceptibility(?:_[a-z0-9]+)?|chimap",
     "magnitude ": r"mag(?:n|nitude)?(?P<echo>\d{1,3})?",
     "phase ": r"(?:ph|pha|phs|phase)(?P<echo>\d{1,3})?",
+    "real ": r"real(?P<echo>\d{1,3})?",
+    "imaginary ": r"imag(?:inary)?(?P<echo>\d{1,3})?",
 }
+# Philips calls magnitudes REAL too, and dcm2niix their files "_real": the sidecar knows better.
+_NO_REAL = ("magnitude", "phase", "phase_difference")
 _PATTERNS = [(role.strip(), re.compile(rf"(?<=_)(?:{text})(?=_)")) for role, text in _ROLES.items()]
 _ECHO = re.compile(r"(?<=_)(?:e|echo|te)-?0*(?P<echo>\d{1,3})(?=_)")
-# What stands for a scan, and what only accompanies one.
+# What stands for a scan, and what only accompanies one. Real and imaginary parts stand for one together.
 _MEASURED = ("phase", "phase_difference", "total_field", "local_field")
+COMPLEX = ("real", "imaginary")
 _ATTACHED = ("magnitude", "mask", "noise", "r2star", "susceptibility")
-ROLES = (*_MEASURED, *_ATTACHED)
+ROLES = (*_MEASURED, *COMPLEX, *_ATTACHED)
 UNNAMED = "scan"
 
 
@@ -62,7 +69,11 @@ class Run:
     @property
     def measured(self) -> bool:
         """Whether it holds what a susceptibility map can be made from."""
-        return any(role in self.files for role in _MEASURED)
+        return _is_measured(self.files)
+
+
+def _is_measured(roles: Collection[str | None]) -> bool:
+    return any(role in roles for role in _MEASURED) or all(role in roles for role in COMPLEX)
 
 
 def guess(path: str | Path) -> Guess:
@@ -80,7 +91,8 @@ def guess(path: str | Path) -> Guess:
     role = None
     for candidate, pattern in _PATTERNS:
         hits = list(pattern.finditer(lower))
-        if hits:
+        doubtful = candidate in COMPLEX and sidecar.role in _NO_REAL
+        if hits and not (doubtful and "part-" not in hits[-1].group()):
             role, hit = candidate, hits[-1]
             echo = int(hit["echo"]) if hit.groupdict().get("echo") else echo
             name = _without(name, hit)
@@ -139,7 +151,7 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
 
 def _resolved(guesses: list[Guess]) -> list[Guess]:
     """A file without a role is the magnitude where its run has the phase: so dcm2niix names them."""
-    with_phase = {g.run for g in guesses if g.role in ("phase", "phase_difference")}
+    with_phase = {g.run for g in guesses if g.role in ("phase", "phase_difference", *COMPLEX)}
     return [
         dataclasses.replace(g, role="magnitude")
         if g.role is None and g.echo is not None and g.run in with_phase
@@ -149,19 +161,29 @@ def _resolved(guesses: list[Guess]) -> list[Guess]:
 
 
 def _join_series(named: dict[str, list[Guess]]) -> None:
-    """Join magnitude and phase that scanners store as two series, "8_gre" and "9_gre"."""
+    """Join magnitude, phase, real and imaginary parts stored as series of their own, "8_gre" and "9_gre"."""
 
     def only(run: str, roles: tuple[str, ...]) -> bool:
         return run in named and {g.role for g in named[run]} <= set(roles)
 
-    for phase in sorted(named, key=_numbers):
-        if not only(phase, ("phase", "phase_difference")):
+    for run in sorted(named, key=_numbers):
+        if only(run, ("real",)):
+            after = [r for r in _twins(run, named) if only(r, ("imaginary",)) and _numbers(r) > _numbers(run)]
+            if after:
+                named[run] += named.pop(min(after, key=_numbers))
+    for run in sorted(named, key=_numbers):
+        if not (only(run, ("phase", "phase_difference")) or only(run, COMPLEX)):
             continue
-        twins = [r for r in named if only(r, ("magnitude",)) and _letters(r) == _letters(phase)]
-        before = [r for r in twins if _numbers(r) < _numbers(phase)]
+        twins = [r for r in _twins(run, named) if only(r, ("magnitude",))]
+        before = [r for r in twins if _numbers(r) < _numbers(run)]
         if twins:
             twin = max(before, key=_numbers) if before else min(twins, key=_numbers)
-            named[phase] += named.pop(twin)
+            named[run] += named.pop(twin)
+
+
+def _twins(run: str, named: Iterable[str]) -> list[str]:
+    """Runs whose names differ from that of ``run`` in numbers alone."""
+    return [other for other in named if other != run and _letters(other) == _letters(run)]
 
 
 def _letters(run: str) -> str:
@@ -178,7 +200,7 @@ def _attach(named: dict[str, list[Guess]]) -> list[Path]:
     A plain name ("mask") goes before one that says more ("csf_mask"); of several that say more, none
     is taken, for which is meant is not ours to guess.
     """
-    scans = [r for r, members in named.items() if any(g.role in _MEASURED for g in members)]
+    scans = [r for r, members in named.items() if _is_measured({g.role for g in members})]
     if len(scans) != 1:
         return []
     scan = named[scans[0]]

@@ -1,7 +1,9 @@
 """Magnitude and phase from real and imaginary parts, with and without a sign that alternates by slice."""
 
+import json
 import tracemalloc
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.complex_parts import magnitude_and_phase
+from napari_metaqsm.io.load import load
 
 
 def head(shape=(24, 22, 14), step=0.3, axis=2, noise=0.02, seed=0):
@@ -159,3 +162,56 @@ def test_parts_that_do_not_fit_together_are_refused():
         magnitude_and_phase(real[0], real[0], 2, None)
     with pytest.raises(InputError, match="slice_axis is 3; it must be 0, 1 or 2"):
         magnitude_and_phase(real, real, 3, None)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_where_the_slice_axis_is_not_known_it_is_found(axis):
+    signal, _ = head((20, 20, 20), axis=axis)
+    _, phase, negated, _ = parts(alternated(signal, axis), None)
+    assert negated
+    np.testing.assert_allclose(phase, np.angle(signal), atol=1e-5)
+    assert not parts(signal, None)[2]
+
+
+def written(folder, signal, maker, roles=("real", "imaginary"), name="8_gre_e{echo}_{role}"):
+    """NIfTI files and sidecars of each echo of a signal (echo, i, j, k)."""
+    arrays = {"real": signal.real, "imaginary": signal.imag, "mag": np.abs(signal) * 7}
+    arrays["ph"] = np.angle(signal)
+    said = {"Manufacturer": maker, "MagneticFieldStrength": 3}
+    for role in roles:
+        for echo, array in enumerate(arrays[role], 1):
+            stem = name.format(echo=echo, role=role)
+            nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), folder / f"{stem}.nii")
+            (folder / f"{stem}.json").write_text(json.dumps({**said, "EchoTime": 0.005 * echo}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["8_gre_e{echo}_{role}", "sub-1_echo-{echo}_part-{role}_MEGRE"])
+def test_a_folder_of_real_and_imaginary_files_is_a_scan(tmp_path, name):
+    signal, _ = head()
+    stored = np.stack([alternated(signal), alternated(signal**2)])
+    scan = load(written(tmp_path, stored, "GE MEDICAL SYSTEMS", name=name))
+    assert scan.acquisition.echo_times_s == (0.005, 0.01)
+    assert (scan.acquisition.phase_sign, scan.acquisition.phase_pi) == (-1, np.pi)
+    np.testing.assert_allclose(scan.phase[0], np.angle(signal), atol=1e-5)
+    np.testing.assert_allclose(scan.magnitude[1], np.abs(signal**2), atol=1e-5)
+    assert any("change sign from slice to slice, undone" in note for note in scan.notes)
+    assert {role: len(files) for role, files in scan.sources.items()} == {"real": 2, "imaginary": 2}
+
+
+def test_a_stored_magnitude_goes_before_the_computed_one_and_phase_before_both_parts(tmp_path):
+    signal = head()[0][None]
+    scan = load(written(tmp_path, signal, "SIEMENS", ("real", "imaginary", "mag")))
+    np.testing.assert_allclose(scan.magnitude, 7 * np.abs(signal), rtol=1e-5)
+    np.testing.assert_allclose(scan.phase, np.angle(signal), atol=1e-5)
+    scan = load(written(tmp_path, signal, "SIEMENS", ("ph",)))
+    assert "phase" in scan.sources
+    assert any("not used, for there is phase or field: 8_gre_e1_real.nii" in note for note in scan.notes)
+
+
+def test_one_part_alone_is_refused_with_what_is_missing(tmp_path):
+    written(tmp_path, head()[0][None], "GE", ("real", "mag"))
+    with pytest.raises(
+        InputError, match="8_gre_e1_real.nii is the real part of an image whose other part is"
+    ):
+        load(tmp_path)

@@ -36,6 +36,12 @@ def found(folder):
         ("sub-01_fieldmap", "total_field", None, "sub-01"),
         ("sub-01_desc-brain_mask", "mask", None, "sub-01_desc-brain"),
         ("2001_WIP_fcMRI_Field_Mapping_cl_e2_ph", "phase", 2, "2001_WIP_fcMRI_Field_Mapping_cl"),
+        ("sub-01_echo-2_part-real_MEGRE", "real", 2, "sub-01_MEGRE"),
+        ("sub-01_echo-2_part-imag_MEGRE", "imaginary", 2, "sub-01_MEGRE"),
+        ("8_gre_qsm_e1_imaginary", "imaginary", 1, "8_gre_qsm"),
+        ("8_gre_qsm_e2_real", "real", 2, "8_gre_qsm"),
+        ("gre_real_ph", "phase", None, "gre_real"),
+        ("unreal_realistic", None, None, "unreal_realistic"),
         ("Phase", "phase", None, ""),
         ("Mag", "magnitude", None, ""),
         ("GRE_mag", "magnitude", None, "GRE"),
@@ -107,6 +113,47 @@ def test_runs_stay_apart_and_series_numbers_join(tmp_path):
 def test_a_phase_series_joins_the_magnitude_series_just_before_it(tmp_path):
     files(tmp_path, "8_gre_mag.nii", "12_gre_mag.nii", "13_gre_ph.nii", "20_gre_mag.nii")
     assert found(tmp_path)[0]["13_gre"] == {"phase": ["13_gre_ph"], "magnitude": ["12_gre_mag"]}
+
+
+def test_real_and_imaginary_parts_stand_for_a_scan_together(tmp_path):
+    files(tmp_path, *(f"8_gre_e{n}{part}.nii" for n in (1, 2) for part in ("", "_real", "_imaginary")))
+    files(tmp_path, "brain_mask.nii")
+    parts = {
+        "real": ["8_gre_e1_real", "8_gre_e2_real"],
+        "imaginary": ["8_gre_e1_imaginary", "8_gre_e2_imaginary"],
+        "magnitude": ["8_gre_e1", "8_gre_e2"],
+        "mask": ["brain_mask"],
+    }
+    assert found(tmp_path) == ({"8_gre": parts}, [])
+    (run,), _ = find_runs([tmp_path])
+    assert run.measured
+    (run,), _ = find_runs([tmp_path / "8_gre_e1_real.nii"])
+    assert not run.measured
+
+
+def test_real_and_imaginary_series_join_the_magnitude_before_them(tmp_path):
+    files(tmp_path, "8_gre_mag.nii", "9_gre_real.nii", "10_gre_imaginary.nii")
+    files(tmp_path, "12_gre_mag.nii", "13_gre_real.nii", "14_gre_imaginary.nii", "15_t1_imaginary.nii")
+    named, _ = found(tmp_path)
+    for number in (9, 13):
+        assert named[f"{number}_gre"] == {
+            "real": [f"{number}_gre_real"],
+            "imaginary": [f"{number + 1}_gre_imaginary"],
+            "magnitude": [f"{number - 1}_gre_mag"],
+        }
+    assert named["15_t1"] == {"imaginary": ["15_t1_imaginary"]}
+
+
+def test_a_magnitude_that_philips_calls_real_is_none(tmp_path):
+    sidecars = {
+        "4_b0_e1_real": {"ImageType": ["ORIGINAL", "PRIMARY", "M", "FFE", "REAL"]},
+        "4_b0_e1_real_ph": {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]},
+    }
+    files(tmp_path, "4_b0_e1_real.nii", "4_b0_e1_real_ph.nii", sidecars=sidecars)
+    assert found(tmp_path) == (
+        {"4_b0_real": {"phase": ["4_b0_e1_real_ph"], "magnitude": ["4_b0_e1_real"]}},
+        [],
+    )
 
 
 def test_a_mask_of_any_name_goes_to_the_only_scan(tmp_path):
