@@ -10,7 +10,7 @@ from html import escape as escape_markup
 from napari_metaqsm.report.content import Facts, Items, Report, Rows, Section, Text, printable
 from napari_metaqsm.report.pictures import Picture
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 10mm 12mm; max-width: 210mm; background: #fff; color: #000;
@@ -59,7 +59,7 @@ def html(report: Report) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(report.title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header>
