@@ -65,30 +65,31 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
 
     Returns
     -------
-    title : of the method
+    title : of the method; empty where the record does not say
     derivation : the chain with its parameters, of at most 1024 ASCII characters; parameters that are
         text enough to hold a path are left out
     faceless : whether a mask of the brain was in the chain
     """
     steps = [s for s in record.get("steps") or () if isinstance(s, Mapping)]
-    own = [s for s in steps if s.get("result") is None or name in (s.get("result"), s.get("title"))]
-    last = next((s for s in own if s.get("result") is not None), {})
-    title = str(last.get("title") or name.removeprefix("susceptibility_"))
+    results = [s for s in steps if s.get("result") is not None]
+    named = [s for s in results if name in (s["result"], s.get("title"))] or results[:1] * (len(results) == 1)
+    own = [s for s in steps if s.get("result") is None or s in named]
+    last = named[-1] if named else {}
+    title = plain(str(last.get("title") or ""))
     chain = "; ".join(_step(step) for step in own)
-    references = record.get("reference") or {}
-    about = (
-        references.get(last.get("result"), references.get(name)) if isinstance(references, Mapping) else None
-    )
+    references = record.get("reference")
+    references = references if isinstance(references, Mapping) else {}
+    about = references.get(last.get("result")) or references.get(name)
     region = about.get("region") if isinstance(about, Mapping) else None
     made_by = (header.get("Manufacturer"), header.get("ManufacturerModelName"))
     scanner = " ".join(str(name) for name in made_by if name)
     text = f"Magnetic susceptibility, paramagnetic positive. {MANUFACTURER} {version()}"
     text += f" from images of {scanner}. " if scanner else ". "
-    text += f"{chain or title}."
+    text += f"{chain}." if chain else "What made it is not known."
     if isinstance(region, str) and _is_word(region):
         text += " Not referenced." if region == "none" else f" Zero is the mean of: {region}."
     faceless = any(s.get("stage") == "mask" and s.get("method") == "brain" for s in own)
-    return plain(title), plain(text)[:_TEXT], faceless
+    return title, plain(text)[:_TEXT], faceless
 
 
 def _step(step: Mapping[str, Any]) -> str:

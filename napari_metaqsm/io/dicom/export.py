@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,13 @@ from pydicom.config import disable_value_validation
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.deidentify import NO_DATE, deidentified
-from napari_metaqsm.io.dicom.derived import Description, describe
+from napari_metaqsm.io.dicom.derived import Description, describe, plain
 from napari_metaqsm.io.dicom.mr_series import mr_series
 from napari_metaqsm.io.dicom.parametric_map import parametric_map
 from napari_metaqsm.io.dicom.source import Source
-from napari_metaqsm.io.nifti import Space, staged
+from napari_metaqsm.io.nifti import Space
+from napari_metaqsm.io.staging import staged
+from napari_metaqsm.method import steps
 
 KINDS = {"parametric map": ("parametric map",), "mr series": ("mr series",)}
 KINDS["both"] = ("parametric map", "mr series")
@@ -60,27 +61,31 @@ def export(
     ------
     InputError
         When there is no map, a map is not finite or of another shape than its space, lies elsewhere than
-        the source, the window is empty, or a series is there already. Nothing is written then.
+        the source or was made from other files, the window is empty, or a series is there already.
+        Nothing is written then.
     """
     out = Path(out)
     _check(maps, space, kind, window_ppm)
+    source.check_made(record)
     which, layout = source.lay_out(space)
     original = (deidentified(source) if deidentify else source).originals[which]
     made = NO_DATE if deidentify else datetime.datetime.now()
     numbers = _free_numbers(original.header.get("SeriesNumber"), source.series_numbers)
     files: list[Path] = []
     with staged(out) as temporary, disable_value_validation():
-        for one in KINDS[kind]:
-            for name, array in maps.items():
-                title, derivation, faceless = describe(record, name, original.header)
-                about = Description(title, derivation, next(numbers), window_ppm, faceless, made)
-                images = layout.images(np.asarray(array))
-                arguments = (images, layout.grid, original, about)
-                instances = mr_series(*arguments) if one == "mr series" else [parametric_map(*arguments)]
-                folder = f"{_file_name(name)}_{one.replace(' ', '_')}"
-                if (out / folder).exists():
-                    raise InputError(f"{out / folder} is there already; remove it, or choose another folder")
-                files += _save(instances, temporary / folder, out / folder)
+        series = [(one, name) for one in KINDS[kind] for name in maps]
+        for n in steps(len(series), "Writing DICOM"):
+            one, name = series[n]
+            title, derivation, faceless = describe(record, name, original.header)
+            # A name that someone typed may be that of a patient.
+            title = title or ("map" if deidentify else plain(name))
+            about = Description(title, derivation, next(numbers), window_ppm, faceless, made)
+            arguments = (layout.images(np.asarray(maps[name])), layout.grid, original, about)
+            instances = mr_series(*arguments) if one == "mr series" else [parametric_map(*arguments)]
+            folder = f"{about.number}_{about.label}_{one.replace(' ', '_')}"
+            if (out / folder).exists():
+                raise InputError(f"{out / folder} is there already; remove it, or choose another folder")
+            files += _save(instances, temporary / folder, out / folder)
     return files
 
 
@@ -97,19 +102,12 @@ def _check(maps: Mapping[str, np.ndarray], space: Space, kind: str, window_ppm: 
             raise InputError(f"{name} is {np.shape(array)} voxels, but its space is {space.shape}")
         if not np.isfinite(array).all():
             raise InputError(f"{name} has values that are not finite; DICOM holds none")
-    names = [_file_name(name) for name in maps]
-    if len(set(names)) < len(names):
-        raise InputError(f"names of the maps are {', '.join(maps)}; they must differ in letters or digits")
 
 
 def _free_numbers(number: object, taken: frozenset[int]):
     """Numbers for new series: those after a hundred times that of the source."""
     first = 100 * max(1, int(number or 0)) + 1
     return (n for n in range(first, first + 100_000) if n not in taken)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "map"
 
 
 def _save(instances: list[pydicom.Dataset], temporary: Path, final: Path) -> list[Path]:

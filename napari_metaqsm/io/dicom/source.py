@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom.files import open_unpacked
+from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.grid import Grid, Layout, lay_out, settle
-from napari_metaqsm.io.dicom.headers import open_unpacked, read_headers
+from napari_metaqsm.io.dicom.headers import read_headers
 from napari_metaqsm.io.dicom.stacks import Stack, same_grid, stack
 from napari_metaqsm.io.nifti import Space
 
@@ -37,14 +40,13 @@ class Original:
     ----------
     header : the file of its first image, without its pixels, its frames and what is private
     images : one for each position of ``grid``
-    part, echo_time_s : what they show
+    stack : as it was read; the maps hold nothing of it
     """
 
     header: pydicom.Dataset
     grid: Grid
     images: tuple[ImageReference, ...]
-    part: str
-    echo_time_s: float | None
+    stack: Stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,34 @@ class Source:
             except InputError as error:
                 first = first or error
         raise InputError(f"{first}; give the series that it was made from") from first
+
+    def check_made(self, record: Mapping[str, Any]) -> None:
+        """Refuse maps that the record says were made from other DICOM files than these.
+
+        So no map gets the identity of another patient, or one that was taken from the files it was made
+        from. Where the record names no DICOM series, as of maps made from NIfTI, their place must do.
+        """
+        inputs = record.get("inputs")
+        inputs = inputs if isinstance(inputs, Mapping) else {}
+        named = [
+            about
+            for listed in inputs.values()
+            for about in (listed if isinstance(listed, Sequence) else ())
+            if isinstance(about, Mapping) and "series" in about and "sha256" in about
+        ]
+        if not named:
+            return
+        by_part: dict[tuple[int, str], list[Stack]] = {}
+        for one in (original.stack for original in self.originals):
+            if any(one.series_number == about["series"] for about in named):
+                by_part.setdefault((one.series_number, one.part), []).append(one)
+        there = {about["sha256"] for alike in by_part.values() for about in series_of(alike)}
+        # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
+        if not any(about["sha256"] in there for about in named):
+            numbers = ", ".join(str(n) for n in sorted({int(about["series"]) for about in named}))
+            raise InputError(
+                f"the maps were made from other DICOM files (series {numbers} in their record); give those"
+            )
 
 
 def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Source:
@@ -138,7 +168,7 @@ def _original(images: Stack, header: pydicom.Dataset) -> Original:
         )
         for image in images.images
     )
-    return Original(header, grid, references, images.part, images.echo_time_s)
+    return Original(header, grid, references, images)
 
 
 def _whole_header(path: Path) -> pydicom.Dataset:
