@@ -137,10 +137,10 @@ def load_scan(scan: BidsScan, **as_load: Any) -> Scan:
     if scan.trouble and not scan.needs_mask:
         raise InputError(f"{scan.label}: {scan.trouble}")
     files = dict(scan.files)
-    if "phase_difference" in files:
-        files["phase"] = files.pop("phase_difference")
     if "real" in files:
         return load([path for paths in files.values() for path in paths], **as_load)
+    if "phase_difference" in files:
+        files["phase"] = files.pop("phase_difference")
     return load(**{**files, **as_load})
 
 
@@ -187,6 +187,11 @@ class _Group:
     def add(self, role: str, echo: int, path: Path) -> None:
         self.files.setdefault(role, []).append((echo, path))
 
+    def settle(self) -> None:
+        """Where phase is there, the real and imaginary parts tell nothing new."""
+        if "phase" in self.files:
+            self.files = {r: paths for r, paths in self.files.items() if r in ("phase", "magnitude")}
+
     def in_order(self) -> dict[str, tuple[Path, ...]]:
         return {role: tuple(path for _, path in sorted(files)) for role, files in self.files.items()}
 
@@ -228,6 +233,8 @@ def _groups(root: Path, place: BidsScan, ignored: Ignored) -> list[_Group]:
             entities = {e: label for e, label in parts.entities.items() if e not in ("part", "echo")}
             key = (suffix, entity_label(entities))
             groups.setdefault(key, _Group(entities, suffix)).add(role, echo, folder / file)
+    for group in groups.values():
+        group.settle()
     return list(groups.values())
 
 

@@ -37,16 +37,14 @@ def _unpaired(files: Files) -> str:
         twice = [path.name for echo, path in of_role if numbers.count(echo) > 1]
         if twice:
             return f"several files are one echo of the {_spoken(role)}: {', '.join(twice)}; keep one"
-    for one, other in (("phase", "magnitude"), ("real", "imaginary")):
-        if other == "magnitude" and not {one, other} <= files.keys():
+    for pair in (("phase", "magnitude"), ("real", "imaginary")):
+        if "magnitude" in pair and not set(pair) <= files.keys():
             continue
-        first, second = ({echo for echo, _ in files.get(role, ())} for role in (one, other))
-        for role, lacking in ((other, first - second), (one, second - first)):
+        first, second = ({echo for echo, _ in files.get(role, ())} for role in pair)
+        for role, lacking in zip(pair, (second - first, first - second), strict=True):
             if lacking:
-                echoes = " and ".join(str(echo) for echo in sorted(lacking) if echo)
-                return f"there is no {_spoken(role)}" + (
-                    f" of echo {echoes}" if echoes else " for the other part"
-                )
+                echoes = " and ".join(map(str, sorted(lacking - {0})))
+                return f"there is no {role}" + (f" of echo {echoes}" if echoes else "")
     return ""
 
 
@@ -62,10 +60,11 @@ def _unsaid(files: Files) -> str:
         stated = main.popitem()[1].difference_s is not None or len(times) == 2
         return "" if stated else f"the echo times are missing; give EchoTime1 and EchoTime2 in {where}"
     silent = [path for path, sidecar in main.items() if not sidecar.echo_times_s]
-    beside = _others(files, role)
-    if not silent or (beside and all(s.echo_times_s for s in beside)):
+    if not silent:
         return ""
-    return f"the echo time is missing; give EchoTime in {sidecar_path(silent[0]).name}"
+    beside = _others(files, role)
+    told = beside and all(s.echo_times_s for s in beside)
+    return "" if told else f"the echo time is missing; give EchoTime in {sidecar_path(silent[0]).name}"
 
 
 def _others(files: Files, role: str) -> list[Sidecar]:
