@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 import torch
@@ -95,6 +96,8 @@ def read_weights(path: str | Path) -> Weights:
         stat = path.stat()
     except OSError:
         raise InputError(f"weights is {str(path)!r}; there is no such file") from None
+    if not S_ISREG(stat.st_mode):  # a pipe would be waited for without end
+        raise InputError(f"the weights {path} cannot be read; that is no file")
     return _read(path, stat.st_mtime_ns, stat.st_size)
 
 
@@ -106,7 +109,7 @@ def _read(path: Path, changed: int, size: int) -> Weights:
             architecture, provenance = _described(path, metadata)
             network = _empty(path, architecture, file)
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, MemoryError) as error:
         raise InputError(
             f"the weights {path} cannot be read ({error}); the file is damaged, or not of safetensors"
         ) from error
@@ -141,7 +144,7 @@ def _described(path: Path, metadata: Mapping[str, str]) -> tuple[Architecture, d
                 for n, most in LARGEST.items()
             )
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"the weights {path} are damaged: what they say of themselves is {error}") from error
     if not (usable and architecture.inputs):
         raise InputError(

@@ -27,6 +27,9 @@ from napari_metaqsm.scan import Acquisition
 
 FORMATS = ("html", "pdf")
 _LARGEST_RECORD_BYTES = 64 * 2**20
+_LARGEST_TABLE_BYTES = 16 * 2**20
+# Beyond it float32, in which a file's values are read, skips whole numbers.
+_LARGEST_LABEL = 2**24
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,10 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
         saved = open_session(folder)
         kept = (saved.labels, saved.names, saved.spots)
         return Opened(saved.study, saved.space, (), *kept, saved.in_study_axes)
-    record = _read_record(folder)
     notes: list[str] = []
-    there = (f.name.removesuffix(".nii.gz") for f in folder.glob(f"{SUSCEPTIBILITY}*.nii.gz"))
-    titles = titles_of(record, there)
-    if not titles:
-        raise InputError(f"{folder.name} holds no susceptibility map; give a folder that metaqsm run wrote")
-    maps: dict[str, np.ndarray] = {}
-    space: Space | None = None
-    for name, title in titles.items():
-        maps[title], own = _read_volume(folder / f"{name}.nii.gz", space)
-        space = space or own
+    own_maps, space, record = read_maps(folder)
+    titles = titles_of(record, own_maps)
+    maps = {title: own_maps[name] for name, title in titles.items()}
     found: dict[str, np.ndarray] = {}
     for name in VOLUMES:
         file = folder / f"{name}.nii.gz"
@@ -113,6 +109,33 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
     return Opened(study, space, tuple(notes))
 
 
+def read_maps(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], Space, Mapping[str, Any]]:
+    """The susceptibility maps that ``metaqsm run`` or ``metaqsm cosmos`` wrote, and nothing else.
+
+    Returns
+    -------
+    maps : (i, j, k) in ppm, by the name of their file, in the order in which they were made
+    space : of all of them
+    record : what stands beside them
+
+    Raises
+    ------
+    InputError
+        When there is no record or no map, or a map cannot be read.
+    """
+    folder = Path(folder)
+    record = _read_record(folder)
+    there = (f.name.removesuffix(".nii.gz") for f in folder.glob(f"{SUSCEPTIBILITY}*.nii.gz"))
+    maps: dict[str, np.ndarray] = {}
+    space: Space | None = None
+    for name in titles_of(record, there):
+        maps[name], own = _read_volume(folder / f"{name}.nii.gz", space)
+        space = space or own
+    if space is None:
+        raise InputError(f"{folder.name} holds no susceptibility map; give a folder that metaqsm run wrote")
+    return maps, space, record
+
+
 def read_labels(path: str | os.PathLike, space: Space) -> np.ndarray:
     """(i, j, k) int: regions drawn on the grid of the maps.
 
@@ -125,6 +148,10 @@ def read_labels(path: str | os.PathLike, space: Space) -> np.ndarray:
     whole = np.round(labels)
     if not np.isfinite(labels).all() or np.abs(labels - whole).max() > 0:
         raise InputError(f"{Path(path).name} holds other than whole numbers; give a label map")
+    if np.abs(labels).max() > _LARGEST_LABEL:
+        raise InputError(
+            f"{Path(path).name} holds numbers up to {np.abs(labels).max():.3g}; no label is so large"
+        )
     return whole.astype(np.int32)
 
 
@@ -138,6 +165,10 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise ValueError("it is no file")
+        if path.stat().st_size > _LARGEST_TABLE_BYTES:
+            raise ValueError("it is too large")
         text = path.read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t"))
         return {int(row["index"]): row["name"] for row in rows}

@@ -23,7 +23,8 @@ SESSION = "session.json"
 # Of the file's form; one that it does not know is refused.
 VERSION = 1
 # What comes of words and numbers that are not those that were written.
-MISWRITTEN = (LookupError, TypeError, ValueError, AttributeError)
+MISWRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_LARGEST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ def read_content(folder: Path) -> dict[str, Any]:
     """
     file = Path(folder) / SESSION
     try:
+        if file.exists() and not file.is_file():
+            raise ValueError("it is no file")
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise ValueError("it is too large")
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{folder} holds no reading; there is no {SESSION} in it") from None

@@ -192,10 +192,12 @@ def read_configuration(path: Path, settings: Sequence[str] = ()) -> Configuratio
     Paths in the file are relative to the file, those in ``settings`` to the working folder.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path} is no file; give a TOML file")
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}") from error
     _make_paths_absolute(tables, Path(path).parent)
     given: dict[str, Any] = {}
@@ -221,7 +223,7 @@ def _value(text: str) -> Any:
     """A TOML value; what is none is text without its quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
