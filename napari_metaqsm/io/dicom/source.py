@@ -105,7 +105,8 @@ class Source:
         if not any(about["sha256"] in there for about in named):
             numbers = ", ".join(str(n) for n in sorted({int(about["series"]) for about in named}))
             raise InputError(
-                f"the maps were made from other DICOM files (series {numbers} in their record); give those"
+                f"the maps were made from other DICOM files (series {numbers} in their record); "
+                "give those, or make the maps from these"
             )
 
 

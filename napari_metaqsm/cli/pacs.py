@@ -1,0 +1,78 @@
+"""``metaqsm dicom``: maps back to the PACS that their scan came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_metaqsm.cli.app import QuietOption, app, numbers_in, progress, tell
+from napari_metaqsm.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_KINDS = {"map": "parametric map", "series": "mr series", "both": "both"}
+
+
+@app.command()
+def dicom(
+    folder: Annotated[Path, typer.Argument(help="What metaqsm run or cosmos wrote.")],
+    source: Annotated[
+        list[Path],
+        typer.Option(help="The DICOM files or folder that the maps were made from; repeated."),
+    ],
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="map, a parametric map that holds the values in ppm; series, a classic MR series in whole "
+            "ppb for a PACS that shows no parametric maps; or both."
+        ),
+    ] = "both",
+    maps: Annotated[
+        str | None, typer.Option(help="Which maps, by their method, as tkd,metaqsm [all in the folder].")
+    ] = None,
+    window: Annotated[str, typer.Option(help="Black and white in ppm, as -0.1,0.2.")] = "-0.1,0.1",
+    deidentify: Annotated[
+        bool,
+        typer.Option("--deidentify", help="Without patient, dates, institution; with new UIDs."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the series [dicom, beside the maps].")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Susceptibility maps as DICOM series of the study they come from, with its patient and its place."""
+    from napari_metaqsm.io.dicom.export import export
+    from napari_metaqsm.io.dicom.source import read_source
+    from napari_metaqsm.report.folder import read_maps
+
+    if kind not in _KINDS:
+        raise InputError(f"--kind is {kind!r}; it must be one of {', '.join(_KINDS)}")
+    window_ppm = numbers_in("--window", window) or ()
+    if len(window_ppm) != 2 or not window_ppm[0] < window_ppm[1]:
+        raise InputError(f"--window is {window!r}; it must be two numbers, the smaller first, as -0.1,0.1")
+    with progress(quiet):
+        found, space, record = read_maps(folder)
+        files = export(
+            _chosen(found, maps),
+            space,
+            read_source(source),
+            out or folder / "dicom",
+            record=record,
+            kind=_KINDS[kind],
+            window_ppm=window_ppm,
+            deidentify=deidentify,
+        )
+    tell((), dict.fromkeys(file.parent for file in files), quiet)
+
+
+def _chosen(found: dict[str, np.ndarray], maps: str | None) -> dict[str, np.ndarray]:
+    """Maps by the names of their methods, as the user lists them; all where he lists none."""
+    if maps is None:
+        return found
+    methods = {name.removeprefix("susceptibility_"): name for name in found}
+    wanted = [word for word in maps.replace(" ", ",").split(",") if word]
+    for word in wanted:
+        if word not in methods:
+            raise InputError(f"--maps is {maps!r}; it must be of {', '.join(methods)}")
+    return {methods[word]: found[methods[word]] for word in wanted}
