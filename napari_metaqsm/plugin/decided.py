@@ -11,13 +11,13 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
-    QLabel,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.layers import metadata_of
 
 _MOST_ROWS = 5
@@ -33,17 +33,14 @@ class Decided(QWidget):
         super().__init__()
         self._shown: tuple[Any, ...] | None = None
         self.runs = QTreeWidget()
-        self.runs.setHeaderLabels(["Run", "Holds"])
+        self.runs.setHeaderLabels(["Series", "Description", "Holds"])
         self.runs.setRootIsDecorated(False)
         self.runs.setAccessibleName("Run that is used")
         self.runs.setToolTip("What the folder holds; click on a run to use it")
         self.runs.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.runs.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.runs.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self.text = QLabel()
-        self.text.setWordWrap(True)
-        self.text.setTextFormat(Qt.TextFormat.PlainText)
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.text = status_label()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)
         layout.setSpacing(3)
@@ -73,10 +70,11 @@ class Decided(QWidget):
     def _list(self, runs: Sequence[Mapping[str, Any]], used: str) -> None:
         self.runs.clear()
         for run in runs:
-            item = QTreeWidgetItem([run["name"], run["holds"]])
+            item = QTreeWidgetItem([run["series"], run["description"], run["holds"]])
             item.setData(0, Qt.ItemDataRole.UserRole, run["name"])
-            item.setToolTip(0, run["name"])
-            item.setToolTip(1, "\n".join([*run["decisions"], *run["notes"]]))
+            item.setDisabled(not run["usable"])
+            for column in range(item.columnCount()):
+                item.setToolTip(column, "\n".join([*run["decisions"], *run["notes"]]))
             self.runs.addTopLevelItem(item)
             if run["name"] == used:
                 self.runs.setCurrentItem(item)

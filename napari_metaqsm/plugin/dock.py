@@ -76,6 +76,15 @@ def scrolling(parts: Iterable[QWidget]) -> QScrollArea:
     return scroll
 
 
+def status_label() -> QLabel:
+    """An empty label for sentences: they wrap, are no markup, and can be copied."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
 class WorkingDock(Dock):
     """A dock that computes: sections, and at its foot buttons, where it is computed, and how far that is."""
 

@@ -184,11 +184,16 @@ def _mm_per_unit(layer: Layer) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------ layer to file
-def array_in_file_axes(layer: Layer) -> np.ndarray:
-    """The layer's values in the axes of :func:`space_of`, echo first."""
+def array_in_file_axes(layer: Layer, space: Space | None = None) -> np.ndarray:
+    """The layer's values in the axes of its :func:`space_of`, echo first.
+
+    Parameters
+    ----------
+    space : of another layer on the same grid, whose axes are taken instead
+    """
     _volume_shape(layer)
     data = np.asarray(layer.data)
-    space = own_space(layer)
+    space = space or own_space(layer)
     if space is not None:
         return _to_file_axes(data, space)
     return np.moveaxis(data, (-1, -2, -3), (-3, -2, -1))

@@ -25,18 +25,9 @@ import numpy as np
 from napari.utils.notifications import show_info
 
 from napari_metaqsm.errors import Cancelled, InputError
-
-try:  # TEMPORARY until it lands
-    from napari_metaqsm.io.dicom.convert import Converted, convert
-    from napari_metaqsm.io.dicom.headers import is_dicom
-except ImportError:
-    Converted = Any
-
-    def is_dicom(path: Any) -> bool:
-        """Not yet."""
-        return False
-
-
+from napari_metaqsm.io.dicom.convert import Converted, Survey, convert_runs, survey
+from napari_metaqsm.io.dicom.files import is_dicom
+from napari_metaqsm.io.dicom.series import ScannerRun
 from napari_metaqsm.io.load import acquisition_of, unit_of
 from napari_metaqsm.io.nifti import is_nifti, read
 from napari_metaqsm.io.pairing import UNNAMED, Run, find_runs, guess, nifti_files
@@ -101,33 +92,55 @@ def read_layers(path: Paths) -> list[LayerDataTuple]:
 
 # --------------------------------------------------------------------------------------- DICOM
 def _dicom_layers(paths: list[str]) -> list[LayerDataTuple]:
-    """Layers of every run in DICOM files; those of the first are shown."""
+    """Layers of every run in DICOM files, the best last, for the last is taken; the others are hidden."""
+    found = survey(paths)
     with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
-        runs = convert(paths, folder)
-        names = short_names([run.name for run in runs])
-        told = [_told(run) for run in runs]
+        runs = convert_runs(found, folder)
+        runs.sort(key=lambda run: ("magnitude" in run.files, max(map(len, run.files.values()))))
+        told = _told(found, runs)
         layers = []
         for run in runs:
-            for role, layer in _run_layers(Run(run.name, run.files), names[run.name]).items():
+            for role, layer in _run_layers(Run(run.name, run.files), "").items():
                 settings = layer[1]
+                settings["name"] += f", series {', '.join(str(s['series']) for s in run.sources[role])}"
                 known = settings["metadata"]["metaqsm"]
                 known["notes"] = [*run.decisions, *run.notes]
-                known["sources"] = list(run.sources.get(role, ()))
+                known["sources"] = list(run.sources[role])
                 known["dicom"] = {"run": run.name, "runs": told}
                 settings["metadata"][OPENED_FROM] = paths
-                settings["visible"] = run is runs[0]
+                settings["visible"] = run is runs[-1]
                 layers.append(layer)
     return layers
 
 
-def _told(run: Converted) -> dict[str, Any]:
-    """A run as the window lists it."""
-    return {
-        "name": run.name,
-        "holds": " and ".join(role.replace("_", " ") for role in run.files),
-        "decisions": list(run.decisions),
-        "notes": list(run.notes),
-    }
+def _told(found: Survey, converted: Sequence[Converted]) -> list[dict[str, Any]]:
+    """Every run as the window lists it, those that could not be converted too; plain values."""
+    made = {run.name: run for run in converted}
+    told = []
+    for run in found.runs:
+        about = made.get(run.name)
+        told.append(
+            {
+                "name": run.name,
+                "series": ", ".join(map(str, run.series)),
+                "description": run.stacks[0].header.description,
+                "holds": _holds(run) if about else "cannot be converted",
+                "usable": about is not None,
+                "decisions": list(about.decisions) if about else [],
+                "notes": list(about.notes) if about else [],
+            }
+        )
+    return told
+
+
+def _holds(run: ScannerRun) -> str:
+    """What a run holds, in words: "3 echoes of phase and magnitude"."""
+    parts = {part: len(stacks) for part, stacks in run.parts.items()}
+    if "phase_difference" in parts:
+        return "phase difference" + (" and magnitude" if "magnitude" in parts else ", no magnitude")
+    echoes = max(parts.values())
+    alone = ", no magnitude" if set(parts) == {"phase"} else ""
+    return f"{echoes} echo{'es' if echoes > 1 else ''} of {' and '.join(parts)}{alone}"
 
 
 # ---------------------------------------------------------------------------------- runs of NIfTI

@@ -53,11 +53,11 @@ def wait_for(function: Callable[..., Any], *args: Any, title: str) -> Any:
     if not ended:
         dialog.show()
         waiting.exec()
-    dialog.close()
+    dialog.hide()  # closing it would be taken for "Cancel"
     dialog.deleteLater()
     if errors:
         raise errors[0]
-    if worker.abort_requested:
+    if not made:
         raise Cancelled
     return made[0]
 

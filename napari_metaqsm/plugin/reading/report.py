@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qtpy.QtCore import Qt, QUrl
+from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices, QGuiApplication
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import announce
+from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
@@ -98,10 +99,7 @@ class ReportPanel(QWidget):
         )
         self.bibtex_button = QPushButton("Copy BibTeX")
         self.bibtex_button.setToolTip("The BibTeX entries of those references")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextFormat(Qt.TextFormat.PlainText)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = status_label()
         self._lay_out()
         self._latest = Latest(self._on_written, self._say, self._on_progress, self._on_ended)
         self.report_button.clicked.connect(self._ask_where)

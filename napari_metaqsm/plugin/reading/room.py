@@ -33,6 +33,7 @@ from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.latest import Latest
 from napari_metaqsm.plugin.reading.look import LookPanel
 from napari_metaqsm.plugin.reading.maps import MapsPanel
+from napari_metaqsm.plugin.reading.pacs import PacsPanel
 from napari_metaqsm.plugin.reading.plots import PlotsPanel
 from napari_metaqsm.plugin.reading.regions import RegionsPanel
 from napari_metaqsm.plugin.reading.report import Parts, ReportPanel
@@ -68,11 +69,12 @@ class ReadingRoom(Dock):
         self.plots = PlotsPanel(self.desk)
         self.spots = SpotsPanel(self.desk)
         self.report = ReportPanel(self.desk, self._report_parts)
+        self.pacs = PacsPanel(self.desk, lambda: self._report_parts().window_ppm)
         self.trust.body.addWidget(self.veil)
         self.veil.changed.connect(self._on_reliability)
         self._panels = (
             *(self.maps, self.look, self.trust, self.veil),
-            *(self.regions, self.against, self.plots, self.spots, self.report),
+            *(self.regions, self.against, self.plots, self.spots, self.report, self.pacs),
         )
         self._went_well, self._what = False, ""
         self._latest = Latest(
@@ -98,8 +100,9 @@ class ReadingRoom(Dock):
         self.measures.sizeHint = lambda: QSize(1100, 260)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
-        for title, panel in (("Look", self.look), ("Trust", self.trust), ("Report", self.report)):
-            self.tabs.addTab(scrolling([panel]), title)
+        tabs = {"Look": [self.look], "Trust": [self.trust], "Report": [self.report, self.pacs]}
+        for title, panels in tabs.items():
+            self.tabs.addTab(scrolling(panels), title)
         self.measure_button = QPushButton("Tables and plots")
         self.measure_button.setToolTip("Show or hide what is measured, below the canvas")
         self.measure_button.setCheckable(True)
