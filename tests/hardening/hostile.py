@@ -1,0 +1,73 @@
+"""What the tests of faults share: settings of the fuzzing, and a process of its own under limits."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+from napari_metaqsm.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# The same examples in every run: a failure in CI can be had again, and nothing fails by chance.
+FUZZ = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+_PREAMBLE = """
+import json, resource, sys
+memory = {memory}
+if memory:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+{code}
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code, what it said, its largest memory in bytes, its seconds."""
+
+    code: int
+    out: str
+    err: str
+    peak: int
+    seconds: float
+
+    @property
+    def value(self):
+        """What it printed last, as JSON."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+def child(code, *arguments, memory=0, timeout=60, **options) -> Ended:
+    """Run Python code in a process of its own, with ``memory`` bytes of address space; 0 for no limit."""
+    text = _PREAMBLE.format(memory=memory, code=code)
+    text += "\nprint('\\npeak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout, cwd=options.pop("cwd", REPOSITORY), **options,
+    )  # fmt: skip
+    err, _, peak = done.stderr.rpartition("\npeak ")
+    peak = int(peak) * 1024 if peak.strip().isdigit() else 0
+    return Ended(done.returncode, done.stdout, err or done.stderr, peak, time.perf_counter() - start)
+
+
+def one_sentence(text: str, longest: int = 400) -> bool:
+    """Whether a message is fit to be read: one line, not endless, no name of Python's."""
+    return "\n" not in text and 0 < len(text) <= longest and "Traceback" not in text
+
+
+def outcome(function, *arguments, **named):
+    """What a reader returned, or the sentence with which it refused; anything else is a failure."""
+    try:
+        return function(*arguments, **named)
+    except InputError as error:
+        assert one_sentence(str(error)), str(error)
+        return str(error)
