@@ -17,7 +17,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    generate_uid,
+)
 
 PARTS = ("magnitude", "phase", "real", "imaginary")
 AXIAL = np.diag([0.8, 0.8, 2.0, 1.0])
@@ -129,6 +136,7 @@ def classic(
     alternating: bool = False,
     manufacturer: str | None = None,
     study: str = "1",
+    clock: str = "121816",
     copy: int = 0,
 ) -> dict[tuple[str, int, int], Path]:
     """Write one file per part, echo and slice, and return them.
@@ -138,6 +146,7 @@ def classic(
     echo_times_s : None leaves them out of the headers
     stored : how the phase is stored, other than the vendor does
     alternating : whether real and imaginary parts change sign from slice to slice
+    clock : time of acquisition; series of other times are other acquisitions
     copy : other than 0, the same images again, under other names and UIDs, as a second sending makes them
     """
     this = VENDORS[vendor]
@@ -160,7 +169,7 @@ def classic(
                 image.EchoNumbers = echo + 1
                 image.EchoTime = None if echo_times_s is None else f"{1000 * echo_times_s[echo]:.6g}"
                 image.Manufacturer = this.manufacturer if manufacturer is None else manufacturer
-                identify(image, study, f"{vendor} {description} {number} {copy}", f"{instance}")
+                identify(image, study, f"{vendor} {description} {number} {copy}", f"{instance}", clock)
                 _private(image, vendor, part, len(magnitude), magnitude.shape[3], k)
                 name = this.file_name.format(series=number, instance=instance)
                 path = folder / (f"copy{copy}_{name}" if copy else name)
@@ -232,11 +241,12 @@ def set_pixels(image: Dataset, pixels: np.ndarray) -> None:
     image.PixelData = np.ascontiguousarray(pixels).tobytes()
 
 
-def identify(image: Dataset, study: str, series: str, instance: str) -> None:
+def identify(image: Dataset, study: str, series: str, instance: str, clock: str = "121816") -> None:
     """Patient, study, dates and UIDs; the same names give the same UIDs."""
     image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = "Made^Up", "M1", "", "O"
     image.StudyDate = image.SeriesDate = image.AcquisitionDate = image.ContentDate = "20210902"
-    image.StudyTime = image.SeriesTime = image.AcquisitionTime = image.ContentTime = "121816"
+    image.StudyTime = "120000"
+    image.SeriesTime = image.AcquisitionTime = image.ContentTime = clock
     image.StudyInstanceUID = uid(study)
     image.SeriesInstanceUID = uid(study, series)
     image.SOPInstanceUID = uid(study, series, instance)
@@ -277,10 +287,33 @@ def save(image: Dataset, path: Path) -> Path:
     return path
 
 
-def given_axes(path: Path, affine: np.ndarray) -> np.ndarray:
+def given_axes(file: Path | nibabel.Nifti1Image, affine: np.ndarray) -> np.ndarray:
     """A converted NIfTI file on the axes that were made, its place in the world checked."""
-    file = nibabel.load(path)
-    order = nibabel.orientations.io_orientation(np.linalg.inv(affine) @ file.affine)
-    turned = file.as_reoriented(order)
+    image = nibabel.load(file) if isinstance(file, Path) else file
+    order = nibabel.orientations.io_orientation(np.linalg.inv(affine) @ image.affine)
+    turned = image.as_reoriented(order)
     np.testing.assert_allclose(turned.affine, affine, atol=1e-3)
     return turned.get_fdata()
+
+
+def clutter(folder: Path) -> list[Path]:
+    """What lies beside the images on a disc from the hospital: an index, reports, viewers, previews."""
+    state = Dataset()
+    state.SOPClassUID = GrayscaleSoftcopyPresentationStateStorage
+    identify(state, "1", "presentation state", "1")
+    state.Modality, state.SeriesNumber, state.InstanceNumber = "PR", 99, 1
+    index = Dataset()
+    index.SOPClassUID, index.SOPInstanceUID = MediaStorageDirectoryStorage, uid("index")
+    index.FileSetID, index.DirectoryRecordSequence = "MADE", []
+    paths = [save(state, folder / "PS_0001"), save(index, folder / "DICOMDIR")]
+    for name, content in {
+        "README.TXT": b"Start VIEWER.EXE to see the images\r\n",
+        "VIEWER.EXE": b"MZ" + bytes(200),
+        "preview/0001.jpg": b"\xff\xd8\xff\xe0" + bytes(100),
+        ".DS_Store": b"\0\0\0\1Bud1" + bytes(200),
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        paths.append(path)
+    return paths
