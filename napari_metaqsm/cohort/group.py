@@ -143,6 +143,8 @@ def _scan_of(outcome: Outcome, out: Path) -> _Scan:
             f"{folder}/{file}" if (out / folder / file).is_file() else "" for file in (REPORT, PICTURE)
         )
         looked = replace(looked, report=report, picture=picture)
+    if done and not measures:
+        looked = replace(looked, findings={"Measures": ("care", "Nothing was measured")})
     if measures:
         cells |= _cells_of(measures)
         findings = {

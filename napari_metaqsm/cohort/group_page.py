@@ -226,12 +226,12 @@ def _strips(scans: Sequence[Looked]) -> list[tuple[str, list[Strip]]]:
             apart.setdefault(outlier.quantity, []).append(outlier)
     strips: dict[str, list[Strip]] = {}
     for quantity, values in columns.items():
-        if quantity.unit == "ppm" and max(map(abs, values)) < _ZERO_PPM:
-            continue  # it is the map's zero in every scan
+        if quantity.of == "size" or max(map(abs, values)) < _ZERO_PPM:
+            continue  # the zero of the map in every scan, or what tells of the drawing of regions
         spread = spread_of(quantity, values)
-        strip = Strip(quantity.map or "All maps", quantity, values, spread, apart.get(quantity, ()))
+        strip = Strip(quantity.map, quantity, values, spread, apart.get(quantity, ()))
         strips.setdefault(quantity.name, []).append(strip)
-    return sorted(strips.items(), key=lambda named: not named[1][0].quantity.of_region)
+    return sorted(strips.items(), key=lambda named: named[1][0].quantity.of != "region")
 
 
 def _sheet(scans: Sequence[Looked], links: Mapping[str, str]) -> str:
@@ -261,11 +261,24 @@ def _figure(scan: Looked, links: Mapping[str, str]) -> str:
     if scan.label in links:
         picture = f'<a href="{links[scan.label]}">{picture}</a>'
     told = [words for severity in ("wrong", "care") for s, words in scan.findings.values() if s == severity]
-    apart = [o.sentence.partition(": ")[2] for o in scan.outliers[:3]]
-    more = [f"{len(scan.outliers) - 3} more outliers"] if len(scan.outliers) > 3 else []
-    words = "; ".join([*apart, *more, *told])
+    words = "; ".join([*_apart(scan.outliers), *told])
     state = f'<span class="state {scan.state}">{STATES[scan.state]}</span>'
     return f"<figure>{picture}<figcaption><b>{label}</b> {state} {escape(words)}</figcaption></figure>"
+
+
+def _apart(outliers: Sequence[Outlier]) -> list[str]:
+    """What stands apart, once for all maps in which it does."""
+    named: dict[str, list[Outlier]] = {}
+    for outlier in outliers:
+        named.setdefault(outlier.quantity.name, []).append(outlier)
+    told = []
+    for name, (first, *others) in named.items():
+        q = first.quantity
+        maps = [outlier.quantity.map for outlier in (first, *others) if outlier.quantity.map]
+        by = f" by {', '.join(maps)}:" if maps else ""
+        value, median = q.text(first.value), q.text(first.spread.median)
+        told.append(f"{name}{by} {value} {q.unit}, median {median}")
+    return told
 
 
 # --------------------------------------------------------------------------------------- parts

@@ -7,6 +7,7 @@ follow the outliers that they are to find, as mean and standard deviation do.
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Quantity(NamedTuple):
     least, least_share : a robust SD below this, or below this share of the median, is taken as this: nobody
         acts on less
     only_above : whether a low value is no trouble
-    of_region : whether it is the susceptibility of a region
+    of : "region", its susceptibility; "size" of a region; or "scan", the whole
     """
 
     name: str
@@ -43,7 +44,7 @@ class Quantity(NamedTuple):
     least: float = 0.001
     least_share: float = 0.0
     only_above: bool = False
-    of_region: bool = False
+    of: str = "scan"
 
     def text(self, value: float) -> str:
         """A value as it is printed, without its unit."""
@@ -86,19 +87,23 @@ def quantities_of(measures: Mapping[str, Any]) -> dict[Quantity, float]:
     return {quantity: float(value) for quantity, value in _told(measures) if value is not None}
 
 
+# The scans of a cohort share what they are measured by, instead of having it a thousand times.
+_quantity = functools.lru_cache(maxsize=10_000)(Quantity)
+
+
 def _told(measures: Mapping[str, Any]) -> Iterator[tuple[Quantity, float | None]]:
     noise = measures["field_noise_ppm"]
-    yield Quantity("Mask volume", "", "ml", 0, 0.0, 0.01), measures["mask_ml"]
-    yield Quantity("Noise of the field", "", "ppb", 1, 0.1, only_above=True), _times(noise, 1000)
-    yield Quantity("Unreliable voxels", "", "%", 1, 1.0, only_above=True), measures["unreliable_percent"]
+    yield _quantity("Mask volume", "", "ml", 0, 0.0, 0.01), measures["mask_ml"]
+    yield _quantity("Noise of the field", "", "ppb", 1, 0.1, only_above=True), _times(noise, 1000)
+    yield _quantity("Unreliable voxels", "", "%", 1, 1.0, only_above=True), measures["unreliable_percent"]
     for title, of in measures["maps"].items():
-        yield Quantity("SD of the map", title), of["sd_ppm"]
-        yield Quantity("Volume of the map", title, "ml", 0, 0.0, 0.01), of["volume_ml"]
+        yield _quantity("SD of the map", title), of["sd_ppm"]
+        yield _quantity("Volume of the map", title, "ml", 0, 0.0, 0.01), of["volume_ml"]
     for region in measures["regions"]:
         volume = _times(region["volume_mm3"], 0.001)
-        yield Quantity(f"Volume of {region['name']}", "", "ml", 2, 0.0, 0.01), volume
+        yield _quantity(f"Volume of {region['name']}", "", "ml", 2, 0.0, 0.01, of="size"), volume
         for title, of in region["maps"].items():
-            yield Quantity(region["name"], title, of_region=True), of["mean_ppm"]
+            yield _quantity(region["name"], title, of="region"), of["mean_ppm"]
 
 
 def _times(value: float | None, factor: float) -> float | None:

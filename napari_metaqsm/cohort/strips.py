@@ -74,7 +74,7 @@ def _row(
     left, right = place(spread.median - spread.sd), place(spread.median + spread.sd)
     apart = {outlier.value for outlier in strip.outliers}
     dots = "".join(
-        f"M{place(value):.1f} {middle + _BAND * ((n * _GOLDEN) % 1 - 0.5):.1f}h0"
+        f"M{place(value):.1f} {middle + _BAND * ((n * _GOLDEN) % 1 - 0.5):.1f}h.01"
         for n, value in enumerate(strip.values)
         if value not in apart
     )
