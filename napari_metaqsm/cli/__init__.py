@@ -4,7 +4,7 @@ Exit codes: 0 done, 2 bad input (one line on standard error says what and what t
 too little memory, or a fault of the program, with its traceback), 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
-from napari_metaqsm.cli import chain, learning, reading  # noqa: F401
+from napari_metaqsm.cli import chain, cohort, learning, pacs, reading, scanner  # noqa: F401
 from napari_metaqsm.cli.app import app, main
 
 __all__ = ["app", "main"]

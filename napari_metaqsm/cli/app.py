@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from napari_metaqsm.errors import Cancelled, InputError, computer_fault
-from napari_metaqsm.method import running
+from napari_metaqsm.method import DEFAULT_INVERSIONS, running
 
 if TYPE_CHECKING:
     from napari_metaqsm.method import Run
@@ -30,6 +30,13 @@ app = typer.Typer(
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no list of results.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+FitOption = Annotated[str, typer.Option(help="Field method.")]
+BackgroundOption = Annotated[str, typer.Option(help="Background method.")]
+InvertOption = Annotated[
+    list[str] | None,
+    typer.Option(help=f"Inversion method; several give several maps [{' and '.join(DEFAULT_INVERSIONS)}]."),
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")]
 
 
 def main() -> None:
@@ -107,6 +114,14 @@ def numbers_in(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
     except ValueError:
         raise InputError(f"{option} is {text!r}; it must be numbers with commas between them") from None
+
+
+def series_in(text: str | None) -> list[int] | None:
+    """Numbers of DICOM series, from "8,9"."""
+    try:
+        return None if text is None else [int(part) for part in text.replace(" ", ",").split(",") if part]
+    except ValueError:
+        raise InputError(f"--series is {text!r}; it must be whole numbers, as 8,9") from None
 
 
 def parameters_in(settings: list[str]) -> dict[str, dict[str, str]]:

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_metaqsm.cli.app import (
+    BackgroundOption,
     DeviceOption,
+    FitOption,
+    InvertOption,
     QuietOption,
+    SetOption,
     app,
     names_file,
     numbers_in,
     parameters_in,
     progress,
+    series_in,
     tell,
 )
 from napari_metaqsm.errors import InputError
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 def run(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="A folder or files; what each is follows from names and sidecars."),
+        typer.Argument(help="A folder or files, NIfTI or DICOM; their names and headers tell what each is."),
     ] = None,
     phase: Annotated[
         list[Path] | None, typer.Option(help="Phase: one 4-D file, or repeated for each echo.")
@@ -53,20 +58,16 @@ def run(
     phase_pi: Annotated[
         float | None, typer.Option(help="Stored value that means pi, where not usual.")
     ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Of DICOM, the numbers of the series to use, as 8,9.")
+    ] = None,
     mask: Annotated[
         str | None, typer.Option(help="A file, a mask method (brain, threshold, phase_quality), or none.")
     ] = None,
-    fit: Annotated[str, typer.Option(help="Field method.")] = "nonlinear_fit",
-    background: Annotated[str, typer.Option(help="Background method.")] = "resharp",
-    invert: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"Inversion method; several give several maps [{' and '.join(DEFAULT_INVERSIONS)}]."
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")
-    ] = None,
+    fit: FitOption = "nonlinear_fit",
+    background: BackgroundOption = "resharp",
+    invert: InvertOption = None,
+    set_: SetOption = None,
     reference: Annotated[str, typer.Option(help="Zero of the map: brain, csf, none, or a file.")] = "brain",
     device: DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the maps and the record.")] = Path("metaqsm"),
@@ -94,6 +95,7 @@ def run(
         b0_direction=numbers_in("--b0-direction", b0_direction),
         phase_sign=phase_sign,
         phase_pi=phase_pi,
+        series=series_in(series),
     )
     region = load_region(Path(reference), scan) if names_file(reference) else reference
     if mask and not mask_file:
