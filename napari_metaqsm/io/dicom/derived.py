@@ -18,6 +18,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import MRImageStorage, generate_uid
 
+from napari_metaqsm.io.dicom.grid import Grid
 from napari_metaqsm.io.dicom.source import ImageReference
 
 MANUFACTURER = "napari-metaqsm"
@@ -162,6 +163,15 @@ def add_body_part(image: Dataset, header: Dataset) -> None:
     side = header.get("Laterality")
     if side or not header.get("BodyPartExamined"):
         image.Laterality = side or ""
+
+
+def thickness_of(header: Dataset, grid: Grid) -> float:
+    """Of the slices, mm: that of the source where the map has its slices, else from one to the next."""
+    spacing = round(grid.slice_spacing_mm, 5)
+    try:
+        return min(float(header.get("SliceThickness") or spacing), spacing)
+    except (TypeError, ValueError):
+        return spacing
 
 
 def in_ppm(slope: float, lowest: float, highest: float) -> RealWorldValueMapping:

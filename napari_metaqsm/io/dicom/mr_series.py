@@ -24,6 +24,7 @@ from napari_metaqsm.io.dicom.derived import (
     derived_from,
     in_ppm,
     restore,
+    thickness_of,
     this_software,
     version,
 )
@@ -119,9 +120,8 @@ def _shared(
     image.LossyImageCompression = "00"
     image.ImageOrientationPatient = [_decimal(x) for x in grid.orientation.ravel()]
     image.PixelSpacing = [_decimal(x) for x in grid.spacing_mm]
-    spacing = grid.slice_spacing_mm
-    image.SliceThickness = _decimal(min(float(header.get("SliceThickness") or spacing), spacing))
-    image.SpacingBetweenSlices = _decimal(spacing)
+    image.SliceThickness = _decimal(thickness_of(header, grid))
+    image.SpacingBetweenSlices = _decimal(round(grid.slice_spacing_mm, 5))
     image.ImagesInAcquisition = len(grid.positions)
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.Rows, image.Columns = grid.shape

@@ -23,6 +23,7 @@ from napari_metaqsm.io.dicom.derived import (
     derived_from,
     in_ppm,
     restore,
+    thickness_of,
     this_software,
     version,
 )
@@ -46,8 +47,8 @@ def parametric_map(images: np.ndarray, grid: Grid, original: Original, about: De
     images = np.ascontiguousarray(images, dtype=np.float32)
     low, high = about.window_ppm
     header = acceptable(original.header)
-    thickness = min(float(header.get("SliceThickness") or grid.slice_spacing_mm), grid.slice_spacing_mm)
-    measures = PixelMeasuresSequence(grid.spacing_mm, thickness, grid.slice_spacing_mm)
+    thickness = thickness_of(header, grid)
+    measures = PixelMeasuresSequence(grid.spacing_mm, thickness, round(grid.slice_spacing_mm, 5))
     # What highdicom looks for in a source: one classic image. Which images it was, _refer says.
     header.ImagePositionPatient = [format_number_as_ds(float(x)) for x in grid.positions[0]]
     header.ImageOrientationPatient = [format_number_as_ds(float(x)) for x in grid.orientation.ravel()]
@@ -89,23 +90,39 @@ def parametric_map(images: np.ndarray, grid: Grid, original: Original, about: De
     image.ContributingEquipmentSequence = [this_software()]
     image.DerivationDescription = about.derivation
     image.DerivationCodeSequence = [derivation_code()]
-    _refer(image, grid, original, about)
+    _order(image, images, grid)
+    _refer(image, grid, original)
     return image
 
 
-def _refer(image: Dataset, grid: Grid, original: Original, about: Description) -> None:
+def _order(image: Dataset, images: np.ndarray, grid: Grid) -> None:
+    """Put the frames in the order of the slices.
+
+    highdicom sorts them by the text of their positions: backwards where x falls from slice to slice, and at
+    random where x differs by rounding alone.
+    """
+    written = [
+        np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        for frame in image.PerFrameFunctionalGroupsSequence
+    ]
+    order = np.argsort(np.array(written) @ grid.normal)
+    frames = [image.PerFrameFunctionalGroupsSequence[n] for n in order]
+    for number, frame in enumerate(frames, 1):
+        frame.FrameContentSequence[0].DimensionIndexValues = number
+    image.PerFrameFunctionalGroupsSequence = frames
+    image.FloatPixelData = images.astype("<f4").tobytes()
+
+
+def _refer(image: Dataset, grid: Grid, original: Original) -> None:
     """Name for each frame the image of the source at its place.
 
     highdicom refers to images of one kind of file; here a source is frames of one file or a file each.
     """
-    near = [original.images[n] for n in nearest_slices(grid, original.grid)]
-    places = {tuple(np.round(position, 3)): n for n, position in enumerate(grid.positions)}
-    for frame in image.PerFrameFunctionalGroupsSequence:
-        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+    near = nearest_slices(grid, original.grid)
+    for frame, n in zip(image.PerFrameFunctionalGroupsSequence, near, strict=True):
         derivation = Dataset()
-        derivation.DerivationDescription = about.derivation
         derivation.DerivationCodeSequence = [derivation_code()]
-        derivation.SourceImageSequence = [derived_from(near[places[tuple(np.round(position, 3))]])]
+        derivation.SourceImageSequence = [derived_from(original.images[n])]
         frame.DerivationImageSequence = [derivation]
     instances = {reference.sop_instance: reference.sop_class for reference in original.images}
     referenced = []

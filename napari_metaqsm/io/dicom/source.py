@@ -20,6 +20,8 @@ from napari_metaqsm.io.dicom.headers import read_headers
 from napari_metaqsm.io.dicom.stacks import Stack, same_grid, stack
 from napari_metaqsm.io.nifti import Space
 
+# Unit vectors whose length is off by less are so by their decimals; they stay as they stand there.
+_ROUNDED = 1e-4
 _OF_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -154,7 +156,9 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
 def _original(images: Stack, header: pydicom.Dataset) -> Original:
     first = images.images[0]
     directions = np.array(first.orientation).reshape(2, 3)
-    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    if np.abs(lengths - 1).max() > _ROUNDED:
+        directions = directions / lengths
     stated = header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0
     grid = Grid(
         directions,
