@@ -125,6 +125,10 @@ def unsay(key):
     return spoil
 
 
+def write_rubbish(root):
+    spoil_json(next(root.rglob("sub-01_echo-3_part-phase*.json")))
+
+
 def link_to_nothing(root):
     file = next(root.rglob("sub-01_echo-2_part-phase*.nii.gz"))
     file.unlink()
@@ -145,8 +149,8 @@ def twice(root):
         (without("*echo-[13]_part-mag*"), "there is no magnitude of echo 1 and 3"),
         (without("*"), "there is no gradient echo with magnitude and phase"),
         (unsay("EchoTime"), "the echo time is missing; give EchoTime in sub-01_echo-1_part-phase_MEGRE.json"),
-        (unsay("MagneticFieldStrength"), "the field strength is missing; give MagneticFieldStrength in sub-01"),
-        (lambda root: spoil_json(next(root.rglob("sub-01_echo-3_part-phase*.json"))), "is no readable JSON file"),
+        (unsay("MagneticFieldStrength"), "is missing; give MagneticFieldStrength in sub-01_echo-1"),
+        (write_rubbish, "is no readable JSON file"),
         (link_to_nothing, "is a link to a file that is not there; fetch it first"),
         (twice, "several files are one echo of the phase: sub-01_echo-2_part-phase_MEGRE.nii, sub-01_echo-2"),
     ],
@@ -249,18 +253,21 @@ def test_patterns_mean_what_they_mean_in_gitignore(tmp_path, patterns, ignored, 
     assert not Ignored(tmp_path)(kept)
 
 
-def test_a_thousand_subjects_are_found_in_seconds(root):
-    first = add_subject(root, "0000", inherit=True)
-    for number in range(1, 1000):
-        folder = root / f"sub-{number:04d}/anat"
+def test_many_subjects_are_found_without_opening_an_image(root):
+    first = add_subject(root, "000", inherit=True)
+    for file in first:
+        if file.suffix == ".gz":
+            file.write_bytes(b"")
+    for number in range(1, 200):
+        folder = root / f"sub-{number:03d}/anat"
         folder.mkdir(parents=True)
         for file in first:
-            os.link(file, folder / file.name.replace("sub-0000", f"sub-{number:04d}"))
+            os.link(file, folder / file.name.replace("sub-000", f"sub-{number:03d}"))
     started = time.process_time()
     scans = find_scans(root)
-    assert len(scans) == 1000
+    assert len(scans) == 200
     assert not any(scan.trouble for scan in scans)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 2  # a quarter of a second on an idle computer
 
 
 # ------------------------------------------------------------------------------------ companions
