@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from napari_metaqsm.io.complex_parts import magnitude_and_phase
 from napari_metaqsm.io.dicom.dcm2niix import run_dcm2niix
 from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.files import is_packed, open_unpacked
+from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.headers import part_of, read_headers
 from napari_metaqsm.io.dicom.series import ScannerRun, find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
@@ -145,9 +145,7 @@ def _convert_run(run: ScannerRun, folder: Path, out: Path) -> Converted:
         else:
             for part, stacks in run.parts.items():
                 made.part(part, stacks)
-        return Converted(
-            run.name, made.files, tuple(made.decisions), run.notes, _sources(run, made.files, unpacked)
-        )
+        return Converted(run.name, made.files, tuple(made.decisions), run.notes, _sources(run, made.files))
 
 
 # ------------------------------------------------------------------------------------- dcm2niix
@@ -464,31 +462,10 @@ def _echo(one: Stack, number: int | None) -> dict[str, Any]:
     return {"EchoTime": one.echo_time_s, "EchoNumber": number}
 
 
-def _sources(
-    run: ScannerRun, files: Mapping[str, Sequence[Path]], unpacked: _Unpacked
-) -> dict[str, list[dict]]:
-    """The series of each role; the hash is of the files by their own numbers, whatever they are called."""
+def _sources(run: ScannerRun, roles: Iterable[str]) -> dict[str, list[dict]]:
+    """The series of each role."""
     sources = {}
-    for role in files:
+    for role in roles:
         parts = [role] if role in run.parts else [part for part in run.parts if part != "magnitude"]
-        series: dict[int, dict[Path, str]] = {}
-        for one in (s for part in parts for s in run.parts[part]):
-            for image in one.images:
-                series.setdefault(one.series_number, {})[image.header.path] = image.header.sop_uid
-        sources[role] = []
-        for number, paths in sorted(series.items()):
-            digest, size = hashlib.sha256(), 0
-            for path in sorted(paths, key=lambda p: (paths[p], p.name)):
-                with unpacked[path].open("rb") as file:
-                    while block := file.read(2**20):
-                        digest.update(block)
-                        size += len(block)
-            first = next(s for part in parts for s in run.parts[part] if s.series_number == number)
-            sources[role].append({
-                "series": number,
-                "description": first.header.description,
-                "files": len(paths),
-                "sha256": digest.hexdigest(),
-                "bytes": size,
-            })  # fmt: skip
+        sources[role] = series_of(s for part in parts for s in run.parts[part])
     return sources

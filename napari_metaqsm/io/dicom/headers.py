@@ -35,7 +35,9 @@ from napari_metaqsm.scan import STRONGEST_B0_TESLA, Triple
 
 __all__ = ["Facts", "Header", "Headers", "Image", "is_dicom", "open_unpacked", "part_of", "read_headers"]
 
+_HEADER_ENDS = "its header ends too early; the file is truncated"
 _CLASSIC, _ENHANCED, _LEGACY_ENHANCED = (f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
+_MR_IMAGES = (_CLASSIC, _ENHANCED, _LEGACY_ENHANCED)
 _PROTON_MHZ_PER_TESLA = 42.577
 # What pydicom raises on bytes that are not what the file says they are.
 _UNREADABLE = (
@@ -185,6 +187,8 @@ def _in_words(error: BaseException) -> str:
         return "it is no DICOM file"
     if isinstance(error, PermissionError):
         return "it may not be read"
+    if isinstance(error, (struct.error, EOFError)):
+        return _HEADER_ENDS
     words = re.sub(r"\s+", " ", str(error))[:120]
     return f"its header is damaged ({words or type(error).__name__})"
 
@@ -197,9 +201,10 @@ def _read_file(path: Path) -> list[Image]:
         file.seek(0)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         sop_class = str(dataset.get("SOPClassUID", ""))
-        if sop_class not in (_CLASSIC, _ENHANCED, _LEGACY_ENHANCED):
-            if not sop_class and "MediaStorageDirectory" not in str(dataset.file_meta):
-                raise InputError("its header ends too early; the file is truncated")
+        if sop_class not in _MR_IMAGES:
+            announced = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+            if announced in _MR_IMAGES or not (sop_class or announced):
+                raise InputError(_HEADER_ENDS)
             return []
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
         enhanced = sop_class != _CLASSIC
