@@ -1,0 +1,328 @@
+"""Folders as they come from scanners and archives: what the user reads, and what still works."""
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from made import AXIAL, OBLIQUE, PARTS, SAGITTAL, classic, clutter, given_axes, phantom
+from made_enhanced import enhanced
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.field.scaling import phase_in_radians
+from napari_metaqsm.io.dicom.convert import convert
+from napari_metaqsm.io.load import load
+from napari_metaqsm.scan import Scan
+
+pytest.importorskip("dcm2niix")
+MAGNITUDE, PHASE = phantom((14, 12, 8))
+SIGNAL = MAGNITUDE > 0.3
+TIMES = (0.005, 0.012)
+# half a step of 12 bits and rounded slopes; real and imaginary parts where the signal is weak
+NEAR = 5e-3
+
+
+def off(scan: Scan, echoes=(0, 1), slices=slice(None), affine=OBLIQUE) -> float:
+    """The largest difference of the loaded phase from what was made, rad, where there is signal.
+
+    Negated slices leave a constant pi, which is taken out.
+    """
+    radians, _ = phase_in_radians(scan.phase, scan.acquisition)
+    worst = 0.0
+    moved = affine.copy()
+    moved[:, 3] = affine @ [0, 0, slices.start or 0, 1]
+    for found, echo in zip(radians, echoes, strict=True):
+        found = given_axes(nibabel.Nifti1Image(found, scan.space.affine), moved)
+        signal = SIGNAL[echo][..., slices]
+        apart = np.exp(1j * (found - PHASE[echo][..., slices]))[signal]
+        constant = np.pi * np.rint(np.angle(apart.mean()) / np.pi)
+        worst = max(worst, float(np.abs(np.angle(apart * np.exp(-1j * constant))).max()))
+    return worst
+
+
+def told(scan: Scan, words: str) -> bool:
+    return any(words in note for note in scan.notes)
+
+
+def edit(path: Path, **values) -> None:
+    """Set elements of a file, or take them out (None)."""
+    image = pydicom.dcmread(path)
+    for keyword, value in values.items():
+        if value is None:
+            delattr(image, keyword)
+        else:
+            setattr(image, keyword, value)
+    image.save_as(path)
+
+
+def make(folder: Path, **settings) -> dict[tuple[str, int, int], Path]:
+    return classic(folder, MAGNITUDE, PHASE, **{"affine": OBLIQUE, **settings})
+
+
+# ---------------------------------------------------------------------------------- whole folders
+@pytest.mark.parametrize("vendor", ["Siemens", "Philips", "GE", "Canon", "UIH"])
+@pytest.mark.parametrize("kind", [classic, enhanced])
+def test_a_whole_folder_of_any_vendor_is_read(tmp_path, vendor, kind):
+    kind(tmp_path, MAGNITUDE, PHASE, SAGITTAL, vendor=vendor)
+    scan = load(tmp_path)
+    assert off(scan, affine=SAGITTAL) < NEAR
+    assert scan.acquisition.echo_times_s == pytest.approx(TIMES)
+    assert scan.acquisition.b0_tesla == 3
+    assert told(scan, "Manufacturer is")
+
+
+@pytest.mark.parametrize("kind", [classic, enhanced])
+@pytest.mark.parametrize("alternating", [True, False])
+def test_ges_real_and_imaginary_parts_are_read_alternating_or_not(tmp_path, alternating, kind):
+    parts = ("magnitude", "real", "imaginary")
+    kind(tmp_path, MAGNITUDE, PHASE, OBLIQUE, vendor="GE", parts=parts, alternating=alternating)
+    scan = load(tmp_path)
+    assert off(scan) < 2 * NEAR
+    assert scan.acquisition.phase_sign == -1
+    assert told(scan, "GE stores phase inverted")
+    assert told(scan, "change sign from slice to slice, undone" if alternating else "keep their sign")
+
+
+def test_what_was_decided_can_be_overridden(tmp_path):
+    make(tmp_path, vendor="GE")
+    scan = load(tmp_path, phase_sign=1, phase_pi=2000.0)
+    assert (scan.acquisition.phase_sign, scan.acquisition.phase_pi) == (1, 2000.0)
+
+
+def test_of_phase_and_complex_parts_the_phase_is_taken_and_said(tmp_path):
+    make(tmp_path, vendor="GE", parts=PARTS, alternating=True)
+    scan = load(tmp_path)
+    assert off(scan) < NEAR
+    assert told(scan, "its real and imaginary parts are there too, and not needed")
+
+
+def test_other_sequences_and_the_clutter_of_a_disc_are_passed_over(tmp_path):
+    make(tmp_path / "DICOM" / "A", clock="130000")
+    few, other = MAGNITUDE[:1, ..., :3], MAGNITUDE[:1]
+    classic(
+        tmp_path / "DICOM" / "B", few, few, SAGITTAL, series=1, description="localizer", parts=("magnitude",)
+    )
+    classic(tmp_path / "DICOM" / "C", other, other, OBLIQUE, series=3, description="t1", parts=("magnitude",))
+    clutter(tmp_path)
+    scan = load(tmp_path)
+    assert off(scan) < NEAR
+    assert told(scan, "series 1 holds only 3 slices, too few for a volume; they are left out")
+    assert told(scan, "left out, for no phase belongs to them: series 3")
+
+
+# ---------------------------------------------------------------------------------- slices
+def test_a_slice_missing_in_one_echo_leaves_the_others(tmp_path):
+    make(tmp_path)["phase", 1, 3].unlink()
+    scan = load(tmp_path)
+    assert told(scan, "slice 4 is missing of the phase at 12 ms (series 9)")
+    assert told(scan, "used: the echoes at 5 ms")
+    assert len(scan.phase) == len(scan.magnitude) == 1
+    assert off(scan, echoes=(0,)) < NEAR
+
+
+def test_an_outer_slice_missing_leaves_the_slices_that_all_have(tmp_path):
+    make(tmp_path)["phase", 1, 0].unlink()
+    scan = load(tmp_path)
+    assert told(scan, "the phase at 12 ms (series 9) has 7 of 8 slices, the outer ones are missing")
+    assert scan.geometry.shape[2] == 7
+    assert off(scan, slices=slice(1, None)) < NEAR
+
+
+def test_a_slice_missing_in_the_only_echo_is_refused_by_its_number(tmp_path):
+    files = classic(tmp_path, MAGNITUDE[:1], PHASE[:1], OBLIQUE)
+    files["phase", 0, 3].unlink()
+    with pytest.raises(InputError, match=r"slice 4 is missing of the phase at 5 ms \(series 9\).*export it"):
+        load(tmp_path)
+
+
+def test_two_orientations_in_one_series_are_two_scans(tmp_path):
+    make(tmp_path / "a")
+    make(tmp_path / "b", affine=SAGITTAL)
+    runs = convert(tmp_path, tmp_path / "out")
+    assert len(runs) == 2
+    words = "series 9 mixes 2 orientations or grids; each is taken as a scan of its own"
+    assert all(words in run.notes for run in runs)
+    affines = {tuple(nibabel.load(run.files["phase"][0]).affine.ravel().round(3)) for run in runs}
+    assert len(affines) == 2
+    with pytest.raises(InputError, match="there are 2 runs; choose one by its series"):
+        load(tmp_path / "a" / "..", series=[8, 9])
+
+
+# ---------------------------------------------------------------------------------- twice
+def test_the_same_files_under_other_names_count_once(tmp_path):
+    for path in make(tmp_path).values():
+        shutil.copy(path, tmp_path / f"copy of {path.name}")
+    scan = load(tmp_path)
+    assert told(scan, "32 files are copies of others; each image is used once")
+    assert off(scan) < NEAR
+
+
+def test_a_series_that_was_sent_twice_counts_once(tmp_path):
+    make(tmp_path)
+    make(tmp_path, copy=1)
+    scan = load(tmp_path)
+    assert told(scan, "one acquisition twice; the first is used")
+    assert off(scan) < NEAR
+
+
+def test_two_acquisitions_are_two_runs_to_choose_from(tmp_path):
+    make(tmp_path / "a")
+    make(tmp_path / "b", series=20, clock="130000", affine=AXIAL)
+    with pytest.raises(InputError, match=r"there are 2 runs; choose one by its series \(--series 8,9\)"):
+        load(tmp_path)
+    assert off(load(tmp_path, series=[20, 21]), affine=AXIAL) < NEAR
+
+
+def test_two_people_in_one_folder_are_never_mixed(tmp_path):
+    make(tmp_path / "a")
+    make(tmp_path / "b", study="2")
+    runs = convert(tmp_path, tmp_path / "out")
+    assert [len(run.files["phase"]) for run in runs] == [2, 2]
+    assert len({run.name for run in runs}) == 2
+
+
+# ---------------------------------------------------------------------------------- parts
+def test_phase_without_magnitude_is_read_and_what_cannot_be_done_is_said(tmp_path):
+    make(tmp_path, parts=("phase",))
+    scan = load(tmp_path)
+    assert scan.magnitude is None
+    assert off(scan) < NEAR
+    assert told(scan, "there is no magnitude to the phase of series 8; with a mask the field can be made")
+
+
+def test_magnitude_alone_is_refused_with_what_is_needed(tmp_path):
+    make(tmp_path, parts=("magnitude",))
+    with pytest.raises(InputError, match="it needs phase, or real and imaginary parts"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("vendor", ["GE", "Siemens"])
+def test_a_real_part_without_the_imaginary_one_is_refused_by_name(tmp_path, vendor):
+    make(tmp_path, vendor=vendor, parts=("magnitude", "real"))
+    with pytest.raises(InputError, match="there is no imaginary part to the real part of series"):
+        load(tmp_path)
+
+
+def test_a_magnitude_echo_that_is_missing_takes_its_phase_along(tmp_path):
+    files = make(tmp_path)
+    for k in range(8):
+        files["magnitude", 0, k].unlink()
+    scan = load(tmp_path)
+    assert scan.acquisition.echo_times_s == pytest.approx((0.012,))
+    assert told(scan, "at 12 ms")
+    assert off(scan, echoes=(1,)) < NEAR
+
+
+# ---------------------------------------------------------------------------------- headers
+def test_without_echo_times_they_are_asked_for_and_taken(tmp_path):
+    classic(tmp_path, MAGNITUDE[:1], PHASE[:1], OBLIQUE, echo_times_s=None)
+    with pytest.raises(InputError, match=r"the echo times of .* are missing; give them in seconds"):
+        load(tmp_path)
+    scan = load(tmp_path, echo_times_s=[0.005])
+    assert off(scan, echoes=(0,)) < NEAR
+
+
+def test_without_a_field_strength_it_is_asked_for_and_taken(tmp_path):
+    for path in make(tmp_path).values():
+        edit(path, MagneticFieldStrength=None, ImagingFrequency=None)
+    with pytest.raises(InputError, match=r"the field strength of .* is missing; give it in tesla \(--b0\)"):
+        load(tmp_path)
+    assert off(load(tmp_path, b0_tesla=3)) < NEAR
+
+
+def test_without_a_manufacturer_the_sign_is_assumed_and_said(tmp_path):
+    make(tmp_path, manufacturer="")
+    scan = load(tmp_path)
+    assert scan.acquisition.phase_sign == 1
+    assert told(scan, "no manufacturer is stated: no rule is known for it, so phase is assumed to grow with")
+    assert off(scan) < NEAR
+
+
+# ---------------------------------------------------------------------------------- broken files
+@pytest.mark.parametrize(
+    ("kept_bytes", "why"),
+    [
+        (-100, "it is truncated: 236 of 336 bytes of pixels are there"),
+        (-336, "truncated"),
+        (-340, "its header ends too early; the file is truncated"),
+        (-900, "truncated"),
+        (400, "its header ends too early; the file is truncated"),
+        (200, "its header ends too early; the file is truncated"),
+        (100, "it is no DICOM file"),
+    ],
+)
+def test_a_truncated_file_is_told_of_and_its_echo_left_out(tmp_path, kept_bytes, why):
+    path = make(tmp_path)["phase", 1, 3]
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    (run,) = convert(tmp_path, tmp_path / "out")
+    assert any(note.startswith("1 file cannot be read: ") and why in note for note in run.notes)
+    assert "slice 4 is missing of the phase at 12 ms (series 9)" in run.notes
+    assert len(run.files["phase"]) == 1
+
+
+def test_a_truncated_enhanced_file_leaves_the_other_echo(tmp_path):
+    files = enhanced(tmp_path, MAGNITUDE, PHASE, OBLIQUE, vendor="Siemens")
+    path = files[3]  # the phase of the second echo
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    scan = load(tmp_path)
+    assert told(scan, "1 file cannot be read: ")
+    assert off(scan, echoes=(0,)) < NEAR
+
+
+def test_empty_files_and_text_that_is_called_dicom_are_counted_and_passed_over(tmp_path):
+    make(tmp_path)
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    (tmp_path / "notes.dcm").write_text("the patient moved in the last series\n")
+    scan = load(tmp_path)
+    assert told(scan, "2 files cannot be read: 2 as it is no DICOM file")
+    assert off(scan) < NEAR
+
+
+def test_a_folder_of_such_files_alone_is_refused(tmp_path):
+    (tmp_path / "notes.dcm").write_text("the patient moved in the last series\n")
+    with pytest.raises(InputError, match="cannot be read: it is no DICOM file"):
+        convert(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="holds no NIfTI file"):
+        load(tmp_path)
+
+
+def private_syntax(path: Path) -> None:
+    """Say that the pixels are compressed in GE's own way."""
+    stored = path.read_bytes()
+    changed = stored.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0", 1)
+    assert changed != stored
+    path.write_bytes(changed)
+
+
+def test_pixels_of_a_private_compression_are_refused_with_what_helps(tmp_path):
+    for path in make(tmp_path).values():
+        private_syntax(path)
+    words = r"series 9 is compressed in a way that cannot be read \(transfer syntax 1\.2\.840\.113619\.5\.2\)"
+    with pytest.raises(InputError, match=words + "; export it uncompressed"):
+        load(tmp_path)
+
+
+def test_one_series_of_a_private_compression_does_not_stop_the_others(tmp_path):
+    make(tmp_path / "a")
+    for path in make(tmp_path / "b", series=20, clock="130000").values():
+        private_syntax(path)
+    scan = load(tmp_path)
+    assert told(scan, "series 21 is compressed in a way that cannot be read")
+    assert off(scan) < NEAR
+
+
+def test_nothing_is_left_in_the_folder_that_was_opened(tmp_path):
+    make(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    load(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_names_of_the_patient_are_nowhere_in_what_was_converted(tmp_path):
+    make(tmp_path / "in", description="Made Up gre")
+    (run,) = convert(tmp_path / "in", tmp_path / "out")
+    text = "".join(str(path) + path.read_text() for path in (tmp_path / "out").glob("*.json"))
+    text += str(run)
+    assert "Made" not in text.replace(str(tmp_path), "")
