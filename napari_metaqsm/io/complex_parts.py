@@ -125,9 +125,9 @@ def _decide(steps: _Steps, alternating: bool | None) -> tuple[bool, str]:
         )
     if alternating:
         doubt = "" if found else ", although the data do not show that their sign alternates"
-        return True, f"every second slice was negated, as given{doubt} ({step})"
+        return True, f"every second slice was negated{doubt} ({step})"
     doubt = ", although the data show that their sign alternates" if found else ""
-    return False, f"no slice was negated, as given{doubt} ({step})"
+    return False, f"no slice was negated{doubt} ({step})"
 
 
 def _across(slice_axis: int) -> int:

@@ -14,6 +14,8 @@ from napari_metaqsm.io.dicom.facts import Facts
 
 # Philips' scale slope, beside the rescale slope: value = displayed / (rescale slope * scale slope).
 PHILIPS_SCALE_SLOPE = "2005,100e"
+# GE's own element: 0 magnitude, 1 phase, 2 real, 3 imaginary.
+GE_PART = "0043,102f"
 # A header's intercept counts as -pi, or -1000 pi, within this part of it: Philips writes -3142.
 _ROUNDED = 2e-3
 _HALF_OF_12_BITS = 2048
@@ -73,6 +75,12 @@ def phase_sign(manufacturer: str) -> int:
     return 1 if vendor is None else vendor.sign
 
 
+def is_ge(manufacturer: str) -> bool:
+    """Whether images are of GE, whose headers tell parts in a private element, ``GE_PART``."""
+    vendor = _vendor(manufacturer)
+    return vendor is not None and vendor.name == "GE"
+
+
 def rule_for(facts: Facts) -> Rule:
     """How the phase of a stack is to be read, and why.
 
@@ -80,7 +88,7 @@ def rule_for(facts: Facts) -> Rule:
     ----------
     Siemens: rescale slope 2 and intercept -4096 take 0…4095 to -4096…4094, pi is 4096. Philips: the
     display values are radians times 1000, dcm2niix's precise ones radians (doi:10.1593/tlo.13811).
-    GE: 0043,102f tells magnitude, phase, real and imaginary (0 to 3), phase is in radians times 1000.
+    GE: phase is in radians times 1000.
     """
     vendor = _vendor(facts.manufacturer)
     sign = 1 if vendor is None else vendor.sign
