@@ -26,7 +26,11 @@ def set_by_hand(known: Mapping[str, Any], geometry: Geometry, used: Acquisition)
     told = []
     for name, (words, spoken) in _SPOKEN.items():
         before, now = getattr(read, name), getattr(used, name)
-        if None not in (before, now) and not _same(before, now):
+        if now is None or (before is None and known.get("quantity") != "phase"):
+            continue
+        if before is None:
+            told.append(f"{words} set by hand to {spoken(now)}; the scan does not say")
+        elif not _same(before, now):
             told.append(f"{words} set by hand to {spoken(now)}; read as {spoken(before)}")
     direction = known.get("b0_direction")
     if direction is not None and not np.allclose(direction, geometry.b0_direction, atol=1e-3):

@@ -55,7 +55,7 @@ class Decided(QWidget):
         Parameters
         ----------
         dicom : as the reader puts it into a layer's metadata; None where the scan is from elsewhere
-        by_hand : what is read otherwise since, for the user said so
+        by_hand : what the user decided otherwise since, a sentence each
         """
         runs = dicom["runs"] if dicom else []
         self.runs.setVisible(len(runs) > 1)
@@ -63,7 +63,7 @@ class Decided(QWidget):
             self._list(runs, dicom["run"])
         used = next((run for run in runs if run["name"] == dicom["run"]), None)
         lines = [*used["decisions"], *(f"Note: {note}" for note in used["notes"])] if used else []
-        lines += [f"Set by hand: {text}" for text in by_hand]
+        lines += by_hand
         self.text.setText("\n".join(f"• {line[:1].upper()}{line[1:]}" for line in lines))
         self.text.setVisible(bool(lines))
 

@@ -134,13 +134,14 @@ def _told(found: Survey, converted: Sequence[Converted]) -> list[dict[str, Any]]
 
 
 def _holds(run: ScannerRun) -> str:
-    """What a run holds, in words: "3 echoes of phase and magnitude"."""
-    parts = {part: len(stacks) for part, stacks in run.parts.items()}
-    if "phase_difference" in parts:
-        return "phase difference" + (" and magnitude" if "magnitude" in parts else ", no magnitude")
-    echoes = max(parts.values())
-    alone = ", no magnitude" if set(parts) == {"phase"} else ""
-    return f"{echoes} echo{'es' if echoes > 1 else ''} of {' and '.join(parts)}{alone}"
+    """What a run holds, in a few words: "3 echoes"."""
+    echoes = max(map(len, run.parts.values()))
+    what = f"{echoes} echo{'es' if echoes > 1 else ''}"
+    if "phase_difference" in run.parts:
+        what = "phase difference"
+    elif "real" in run.parts:
+        what += ", complex"
+    return what if {"magnitude", "imaginary"} & set(run.parts) else f"{what}, no magnitude"
 
 
 # ---------------------------------------------------------------------------------- runs of NIfTI

@@ -315,8 +315,7 @@ class ScanSection(Section):
         self._on_edited()
 
     def _on_edited(self) -> None:
-        if self._opening is None:
-            self.refresh()
+        self.refresh()
         self._say_decided()
         self.changed.emit()
 

@@ -1,6 +1,7 @@
 """The plugin as npe2 finds it, and settings of napari that are not the user's own."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from npe2 import PluginManifest
 os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(), "settings.yaml")
 
 from napari_metaqsm.plugin import beforehand
+
+# The maker of DICOM, which stands beside the tests of what reads it.
+sys.path.insert(0, str(Path(__file__).parents[1] / "io" / "dicom"))
 
 MANIFEST = Path(__file__).parents[2] / "napari.yaml"
 
