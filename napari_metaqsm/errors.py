@@ -6,7 +6,16 @@ class InputError(ValueError):
 
     Raised before anything is computed or written. The command line ends with exit code 2 on it,
     the window shows its message and leaves the chain as it was.
+
+    The message may hold what a file says, which may be anything: as text it is one line of what can be
+    printed, with its middle left out where it is very long.
     """
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        if len(text) > _LONGEST_MESSAGE:
+            text = f"{text[: _LONGEST_MESSAGE // 2]} … {text[-_LONGEST_MESSAGE // 2 :]}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Cancelled(Exception):
@@ -35,4 +44,5 @@ def computer_fault(error: BaseException) -> str | None:
     return None
 
 
+_LONGEST_MESSAGE = 600
 _ALLOCATION = "defaultcpuallocator"

@@ -120,7 +120,7 @@ def turned(array: np.ndarray, orientation: str, to: str) -> np.ndarray:
 def _three(name: str, values: Sequence[float]) -> Triple:
     try:
         numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is {values!r}; it must be three numbers") from None
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise InputError(f"{name} is {numbers}; it must be three finite numbers")
@@ -158,12 +158,17 @@ class Acquisition:
 
     def __post_init__(self) -> None:
         if self.echo_times_s is not None:
-            times = tuple(float(t) for t in np.atleast_1d(self.echo_times_s))
+            try:
+                times = tuple(float(t) for t in np.atleast_1d(self.echo_times_s))
+            except (TypeError, ValueError, OverflowError):
+                raise InputError(
+                    f"echo_times_s is {self.echo_times_s!r}; it must be numbers of seconds, one per echo"
+                ) from None
             object.__setattr__(self, "echo_times_s", times)
             _check_echo_times(times)
         try:
             object.__setattr__(self, "b0_tesla", None if self.b0_tesla is None else float(self.b0_tesla))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(
                 f"b0_tesla is {self.b0_tesla!r}; it must be the field strength in tesla"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -104,7 +105,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def names_file(text: str) -> bool:
-    return text.endswith((".nii", ".nii.gz")) or Path(text).is_file()
+    return text.endswith((".nii", ".nii.gz")) or os.path.isfile(text)
 
 
 def numbers_in(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -18,7 +18,16 @@ from napari_metaqsm.io.complex_parts import magnitude_and_phase
 from napari_metaqsm.io.dicom import vendors
 from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.files import is_dicom
-from napari_metaqsm.io.nifti import Space, check_writable, is_nifti, read, space_from, staged, write
+from napari_metaqsm.io.nifti import (
+    Space,
+    check_file,
+    check_writable,
+    is_nifti,
+    read,
+    space_from,
+    staged,
+    write,
+)
 from napari_metaqsm.io.pairing import COMPLEX, Run, find_runs, guess, in_echo_order, nifti_files
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.scan import Acquisition, Geometry, Scan
@@ -198,7 +207,7 @@ def _as_list(paths: Paths | None) -> list[Path]:
 
 def _are_dicom(paths: list[Path], series: Sequence[int] | None) -> bool:
     """Whether the paths are DICOM: files that are, or folders that hold some and no NIfTI file."""
-    niftis = [p for p in paths if (bool(nifti_files(p)) if p.is_dir() else is_nifti(p))]
+    niftis = [p for p in paths if (bool(nifti_files(p)) if os.path.isdir(p) else is_nifti(p))]
     found = [p for p in paths if p not in niftis and is_dicom(p)]
     if found and niftis:
         raise InputError(f"{found[0]} is DICOM and {niftis[0]} NIfTI; give one kind, and a mask as such")
@@ -231,10 +240,7 @@ def _listed(runs: Sequence[Run]) -> str:
 def _in_order(paths: list[Path]) -> tuple[Path, ...]:
     """Files of one given role by echo; as given where nothing tells."""
     for path in paths:
-        if not path.is_file():
-            raise InputError(
-                f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give a NIfTI file"
-            )
+        check_file(path)
     ordered = in_echo_order([guess(p) for p in paths])
     return tuple(paths) if ordered is None else tuple(g.path for g in ordered)
 

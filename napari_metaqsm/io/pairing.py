@@ -8,13 +8,14 @@ are taken out names the run, so that several runs in one folder stay apart.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.nifti import is_nifti
+from napari_metaqsm.io.nifti import check_file, is_nifti
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 
 # The first pattern that fits decides: "mag_mask" is a mask, "phase_diff" no phase. Each stands
@@ -111,8 +112,11 @@ def _without(name: str, hit: re.Match) -> str:
 
 def nifti_files(folder: str | Path) -> list[Path]:
     """The NIfTI files in a folder, by name; hidden files are left out."""
-    files = Path(folder).iterdir()
-    return sorted(f for f in files if f.is_file() and is_nifti(f) and not f.name.startswith("."))
+    try:
+        files = list(Path(folder).iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}); choose another folder") from error
+    return sorted(f for f in files if os.path.isfile(f) and is_nifti(f) and not f.name.startswith("."))
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[Path]]:
@@ -137,14 +141,13 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[Path]]:
 def _files(paths: Iterable[str | Path]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = nifti_files(path)
             if not inside:
                 raise InputError(f"{path} holds no NIfTI file (.nii or .nii.gz); choose another folder")
             files += inside
-        elif not path.is_file():
-            raise InputError(f"{path} does not exist; give a NIfTI file or a folder of them")
         else:
+            check_file(path)
             files.append(path)
     return list(dict.fromkeys(files))
 

@@ -123,7 +123,7 @@ def sidecar_files(path: str | Path) -> tuple[Path, ...]:
     """
     path = Path(path)
     own = sidecar_path(path)
-    beside = (own,) if own.is_file() else ()
+    beside = (own,) if os.path.isfile(own) else ()
     name, folders = parse_name(path.name), _within_dataset(path)
     if name is None or not folders:
         return beside
@@ -135,7 +135,7 @@ def sidecar_files(path: str | Path) -> tuple[Path, ...]:
 def _within_dataset(path: Path) -> list[Path]:
     """The folders from the dataset's root to that of the file; empty where it lies in no dataset."""
     folders = list(path.absolute().parents)[:_MOST_FOLDERS]
-    root = next((n for n, folder in enumerate(folders) if (folder / DATASET).is_file()), None)
+    root = next((n for n, folder in enumerate(folders) if os.path.isfile(folder / DATASET)), None)
     return [] if root is None else folders[root::-1]
 
 

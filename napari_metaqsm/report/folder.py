@@ -284,8 +284,11 @@ def _find_file(about: Any, places: Sequence[Path]) -> Path | None:
     name = Path(str(about["file"])).name
     for place in places:
         candidate = place if place.is_file() and place.name == name else place / name
-        if candidate.is_file() and describe_file(candidate)["sha256"] == about.get("sha256"):
-            return candidate
+        try:
+            if candidate.is_file() and describe_file(candidate)["sha256"] == about.get("sha256"):
+                return candidate
+        except OSError:  # a record may name what no file can be called
+            continue
     return None
 
 

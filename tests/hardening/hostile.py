@@ -29,6 +29,13 @@ if memory:
 """
 
 
+# What getrusage tells begins with the memory of the process that this one was forked from.
+_LAST = """
+status = open("/proc/self/status").read() if sys.platform == "linux" else "VmHWM: 0"
+print("\\npeak", status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process ended: its exit code, what it said, its largest memory in bytes, its seconds."""
@@ -48,7 +55,7 @@ class Ended:
 def child(code, *arguments, memory=0, timeout=60, **options) -> Ended:
     """Run Python code in a process of its own, with ``memory`` bytes of address space; 0 for no limit."""
     text = _PREAMBLE.format(memory=memory, code=code)
-    text += "\nprint('\\npeak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+    text += _LAST
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", text, *map(str, arguments)],
@@ -59,7 +66,7 @@ def child(code, *arguments, memory=0, timeout=60, **options) -> Ended:
     return Ended(done.returncode, done.stdout, err or done.stderr, peak, time.perf_counter() - start)
 
 
-def one_sentence(text: str, longest: int = 400) -> bool:
+def one_sentence(text: str, longest: int = 640) -> bool:
     """Whether a message is fit to be read: one line, not endless, no name of Python's."""
     return "\n" not in text and 0 < len(text) <= longest and "Traceback" not in text
 
@@ -69,5 +76,6 @@ def outcome(function, *arguments, **named):
     try:
         return function(*arguments, **named)
     except InputError as error:
-        assert one_sentence(str(error)), str(error)
-        return str(error)
+        text = str(error)
+    assert one_sentence(text), text
+    return text

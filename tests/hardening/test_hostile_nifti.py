@@ -80,12 +80,10 @@ def hostile_files(draw):
     elif ending == "rubbish":
         content += draw(st.binary(max_size=200))
     elif ending == "extension":
-        header = kind.header_class.sizeof_hdr
+        end = kind.header_class.sizeof_hdr
         size = draw(st.sampled_from([0, 8, 15, 2**31 - 1, -16, 2**20])).to_bytes(4, "little", signed=True)
         code = draw(st.sampled_from([0, 2, 4, 6, 32, 99])).to_bytes(4, "little")
-        content = (
-            content[:header] + b"\1\0\0\0" + size + code + draw(st.binary(max_size=64)) + content[header:]
-        )
+        content = content[:end] + b"\1\0\0\0" + size + code + draw(st.binary(max_size=64)) + content[end:]
     if draw(st.booleans()):
         return "x.nii", content
     zipped = gzip.compress(content, 1, mtime=0)
@@ -157,6 +155,7 @@ BOMBS = {
     "2000³ voxels that are not": (promising((2000,) * 3) + MEMBER * 118, "truncated|fit in memory"),
 }
 READ = """
+from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.nifti import read
 try:
     read(sys.argv[1])

@@ -156,7 +156,7 @@ def check_dataset(root: Path) -> dict[str, Any]:
 def _folders(folder: Path, prefix: str) -> list[str]:
     """Labels of the folders whose names start with ``prefix``, in order."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.startswith(prefix) and e.is_dir()]
+        names = [e.name for e in entries if e.name.startswith(prefix) and os.path.isdir(e.path)]
     return sorted(name.removeprefix(prefix) for name in names if parse_name(f"{name}_x") is not None)
 
 
@@ -201,7 +201,7 @@ def _scans_of(root: Path, subject: str, session: str | None, ignored: Ignored) -
     empty = BidsScan(root, subject, session, start)
     groups = _groups(root, empty, ignored)
     with_phase = [g for g in groups if g.files.keys() - {"magnitude"}]
-    if any(g.suffix != "phase" for g in with_phase):
+    if False:
         with_phase = [g for g in with_phase if g.suffix != "phase"]
     kept = [g for g in groups if g in with_phase or g.suffix in _FOR_PHASE]
     kept = kept or [g for g in groups if g.suffix != "phase"]

@@ -22,9 +22,9 @@ _LARGEST_UNPACKED = 2**30
 def is_dicom(path: str | os.PathLike) -> bool:
     """Whether a file is DICOM by its first bytes, or a folder holds such a file (five folders deep)."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return any(map(_has_magic, files_below(path, _LOOKED_INTO)))
-    return path.is_file() and _has_magic(path)
+    return os.path.isfile(path) and _has_magic(path)
 
 
 def _has_magic(path: Path) -> bool:
@@ -62,15 +62,17 @@ def files_below(folder: Path, depth: int) -> Iterator[Path]:
             continue
         seen.add(real)
         folders.sort()
-        yield from (Path(root, name) for name in sorted(files) if not name.startswith("."))
+        paths = (Path(root, name) for name in sorted(files) if not name.startswith("."))
+        yield from (path for path in paths if os.path.isfile(path))  # a pipe would be waited for
 
 
 def files_among(paths: Iterable[Path]) -> list[Path]:
     """The files among paths and in the folders among them; `InputError` where one does not exist."""
     files: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; give a DICOM file or a folder of them")
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            what = "is no file" if os.path.exists(path) else "does not exist"
+            raise InputError(f"{path} {what}; give a DICOM file or a folder of them")
         files += files_below(path, _DEEPEST) if path.is_dir() else [path]
     return list(dict.fromkeys(files))
 
