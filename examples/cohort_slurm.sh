@@ -1,0 +1,38 @@
+#!/bin/bash
+# A cohort on SLURM without another package: sbatch cohort_slurm.sh BIDS_DIR OUT_DIR [options of metaqsm bids]
+#
+# A scheduler and metaqsm run in the first task; every task is a worker of one scan at a time. BIDS_DIR and
+# OUT_DIR must be seen by all nodes under the same path. Killed, or out of time: submit it again, and it does
+# what is missing. `metaqsm bids BIDS_DIR OUT_DIR participant --dry-run` says beforehand what there is to do and
+# how much memory a scan takes.
+#SBATCH --job-name=metaqsm
+#SBATCH --ntasks=8
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=3G
+#SBATCH --time=12:00:00
+# With cards, one for each worker:  #SBATCH --gpus-per-task=1, and GPU=1 among the resources below.
+
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    echo "sbatch $0 BIDS_DIR OUT_DIR [options of metaqsm bids]" >&2
+    exit 2
+fi
+bids_dir=$1 out_dir=$2
+shift 2
+
+# The scheduler writes its address into a file that the workers wait for.
+address_file=$(mktemp "${SLURM_SUBMIT_DIR:-$PWD}/metaqsm-scheduler-XXXXXX.json")
+rm "$address_file"
+dask scheduler --scheduler-file "$address_file" --no-dashboard &
+scheduler=$!
+# One thread of Dask's for each: the computing itself takes the task's cores. Each names one place to compute
+# and one to read and write, so that a worker reads the next scan while it computes.
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} NUMBA_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+${SRUN-srun} dask worker --scheduler-file "$address_file" --nthreads 2 --nworkers 1 --memory-limit auto \
+    --resources "compute=1 files=1" --death-timeout 120 &
+workers=$!
+trap 'kill "$workers" "$scheduler" 2>/dev/null; rm -f "$address_file"' EXIT
+
+until [ -s "$address_file" ]; do sleep 1; done
+address=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$address_file")
+metaqsm bids "$bids_dir" "$out_dir" participant --scheduler "$address" "$@"
