@@ -87,6 +87,8 @@ def survey(paths: Paths, series: Sequence[int] | None = None) -> Survey:
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
         what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
+        if headers.others and not headers.images:
+            notes.append(f"{headers.others} DICOM files hold something else")
         raise InputError(". ".join([_and_why(what, bool(runs), bool(headers.images)), *notes]))
     return Survey(usable, tuple(notes), headers.refused)
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
@@ -41,11 +41,11 @@ _MR_IMAGES = (_CLASSIC, _ENHANCED, _LEGACY_ENHANCED)
 _PROTON_MHZ_PER_TESLA = 42.577
 # What pydicom raises on bytes that are not what the file says they are.
 _UNREADABLE = (
-    InvalidDicomError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-    NotImplementedError, ArithmeticError, RecursionError, MemoryError, struct.error, zlib.error,
+    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, NotImplementedError, ArithmeticError, RecursionError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
-_GE_PART = Tag(0x0043, 0x102F)
-_PHILIPS_SCALE_SLOPE = Tag(0x2005, 0x100E)
+# GE's part (0 to 3) and Philips' scale slope.
+_PRIVATE = {"0043,102f": Tag(0x0043, 0x102F), "2005,100e": Tag(0x2005, 0x100E)}
 _TAGS = [
     *(Tag(name) for name in (
         "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
@@ -58,8 +58,7 @@ _TAGS = [
         "TemporalPositionIdentifier", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
         "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     )),
-    _GE_PART,
-    _PHILIPS_SCALE_SLOPE,
+    *_PRIVATE.values(),
 ]  # fmt: skip
 _PARTS = {
     "magnitude": {"M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR", "MAG"},
@@ -319,10 +318,11 @@ def _without_patient(text: str, dataset: Dataset) -> str:
 
 
 def _header(path: Path, dataset: FileDataset, enhanced: bool, syntax: str) -> Header:
-    private = {}
-    part = _number(dataset.get(_GE_PART).value) if _GE_PART in dataset else None
-    if part is not None:
-        private["0043,102f"] = int(part)
+    private = {
+        name: number
+        for name, tag in _PRIVATE.items()
+        if tag in dataset and (number := _number(dataset[tag].value)) is not None
+    }
     return Header(
         path=path,
         packed=is_packed(path),
@@ -365,7 +365,7 @@ def _part(image_type: tuple[str, ...], component: Any, header: Header) -> str:
             return part
     code = header.private.get("0043,102f")
     if header.manufacturer.upper().startswith("GE") and code in range(len(_GE_PARTS)):
-        return _GE_PARTS[code]
+        return _GE_PARTS[int(code)]
     return "other"
 
 
@@ -412,9 +412,6 @@ def _image(
 
 
 def _classic(header: Header, dataset: Dataset) -> Image:
-    if _PHILIPS_SCALE_SLOPE in dataset:
-        slope = _number(dataset[_PHILIPS_SCALE_SLOPE].value)
-        header.private.update({"2005,100e": slope} if slope else {})
     mapping = _first(dataset, "RealWorldValueMappingSequence")
     stamp = _text(dataset.get("AcquisitionDate")) + _text(dataset.get("AcquisitionTime"))
     values = {
@@ -446,9 +443,10 @@ def _enhanced(header: Header, dataset: Dataset, frames: int) -> list[Image]:
             return _first(frame, name) if name in frame else _first(shared, name)
 
         kind, content = group("MRImageFrameTypeSequence"), group("FrameContentSequence")
+        unassigned = group("UnassignedPerFrameConvertedAttributesSequence")  # of Legacy Converted ones
         scale, mapping = group("PixelValueTransformationSequence"), group("RealWorldValueMappingSequence")
         values = {
-            "echo_time_ms": group("MREchoSequence").get("EffectiveEchoTime"),
+            "echo_time_ms": group("MREchoSequence").get("EffectiveEchoTime", unassigned.get("EchoTime")),
             "orientation": group("PlaneOrientationSequence").get("ImageOrientationPatient"),
             "position": group("PlanePositionSequence").get("ImagePositionPatient"),
             "spacing": group("PixelMeasuresSequence").get("PixelSpacing"),

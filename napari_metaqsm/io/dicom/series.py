@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.headers import Headers, Image
 from napari_metaqsm.io.dicom.stacks import FEWEST_SLICES, Stack, same_grid, stack
+from napari_metaqsm.io.dicom.vendors import GE_PART, is_ge
 
 # The syntaxes that dcm2niix reads: uncompressed, RLE, JPEG, lossless JPEG, JPEG-LS, JPEG 2000.
 _READABLE_SYNTAXES = {
@@ -84,9 +85,9 @@ def find_runs(headers: Headers, series: Sequence[int] | None = None) -> tuple[li
     reals = _without_twins([s for s in sets if s[0].part == "real"], notes)
     magnitudes = [s for s in sets if s[0].part == "magnitude"]
     imaginaries = [s for s in sets if s[0].part == "imaginary"]
-    runs = [_phase_run(phase, _partner(phase, magnitudes)) for phase in phases]
+    runs = [_phase_run(phase, _partner(phase, magnitudes, phases)) for phase in phases]
     for real in reals:
-        other = _complex_run(real, _partner(real, imaginaries))
+        other = _complex_run(real, _partner(real, imaginaries, reals))
         rival = next((r for r in runs if _same_acquisition(next(iter(r.parts.values())), real)), None)
         if rival is None:
             runs.append(other)
@@ -147,13 +148,23 @@ def _usable(images: list[Image], notes: list[str]) -> list[Image]:
             "export it uncompressed, then it can be used"
         )
     images = [i for i in images if i.header.transfer_syntax in _READABLE_SYNTAXES]
-    derived = sorted({i.header.series_number for i in images if not i.measured})
+    bare = {i.header.series_number for i in images if i.part == "other" and _lost_its_part(i)}
+    if bare:
+        notes.append(
+            "GE tells magnitude from phase in a private element (0043,102F), which was removed from series "
+            f"{_listed(sorted(bare))}; export again with private elements kept"
+        )
+    derived = sorted({i.header.series_number for i in images if not i.measured} - bare)
     if derived:
         notes.append(
             "left out as neither magnitude, phase, real nor imaginary part as measured (localizers, "
             f"computed images and the like): series {_listed(derived)}"
         )
     return [i for i in images if i.measured]
+
+
+def _lost_its_part(image: Image) -> bool:
+    return is_ge(image.header.manufacturer) and GE_PART not in image.header.private
 
 
 # -------------------------------------------------------------------------------- what belongs together
@@ -265,16 +276,22 @@ def _worth(one: Set) -> tuple:
     return (-len(one), lost, -sum(len(s.images) for s in one), one[0].header.enhanced, one[0].series_number)
 
 
-def _partner(phase: Set, candidates: list[Set]) -> Set | None:
-    """The magnitude (or imaginary part) that was acquired with a phase (or real part)."""
+def _partner(phase: Set, candidates: list[Set], phases: list[Set]) -> Set | None:
+    """The magnitude (or imaginary part) that was acquired with a phase (or real part).
+
+    Where none started with it, the only one that fits is taken, if no other phase could be meant.
+    """
     first = phase[0]
-    fitting = []
+    fitting, late = [], []
     for one in candidates:
         if one[0].header.study_uid != first.header.study_uid or not same_grid(one[0], first):
             continue
         shared = sum(_echo_in(s, one) is not None for s in phase)
         apart = _apart(phase, one)
-        if shared == 0 or (apart is not None and apart > _TOGETHER_S):
+        if shared == 0:
+            continue
+        if apart is not None and apart > _TOGETHER_S:
+            late.append(one)
             continue
         alike = set(one[0].images[0].image_type) & set(first.images[0].image_type)
         rank = (
@@ -286,7 +303,10 @@ def _partner(phase: Set, candidates: list[Set]) -> Set | None:
             sum(len(s.gaps()) for s in one),
         )
         fitting.append((rank, len(fitting), one))
-    return min(fitting)[2] if fitting else None
+    if fitting:
+        return min(fitting)[2]
+    alone = sum(same_grid(p[0], first) and any(_echo_in(s, p) for s in phase) for p in phases) == 1
+    return late[0] if len(late) == 1 and alone else None
 
 
 # -------------------------------------------------------------------------------- what is there of a run
@@ -300,6 +320,12 @@ def _phase_run(phase: Set, magnitude: Set | None) -> ScannerRun:
         return _whole(parts, notes, tied=False)
     parts = {"phase": phase}
     if magnitude:
+        apart = _apart(phase, magnitude)
+        if apart is not None and apart > _TOGETHER_S:
+            notes.append(
+                f"magnitude and phase (series {magnitude[0].series_number} and {phase[0].series_number}) "
+                f"started {apart:.0f} s apart; there is no other that fits"
+            )
         lost = [s for s in magnitude if _echo_in(s, phase) is None]
         if lost:
             notes.append(
@@ -401,12 +427,19 @@ def _same_slices(parts: dict[str, Set], notes: list[str]) -> dict[str, Set]:
 
 def _lacks(one: Stack, most: Stack) -> str:
     """What a stack lacks, in words; empty where it is whole."""
+    if one.repeated > 1 and one.echo_time_s is None:
+        return (
+            f"the {_what(one)} holds {one.repeated} images at each place, and no echo times that would tell "
+            "them apart"
+        )
     gaps = one.gaps()
     if gaps:
         what = f"slice {gaps[0]} is" if len(gaps) == 1 else f"slices {_listed(gaps)} are"
         return f"{what} missing of the {_what(one)}"
     if one.uneven():
         return f"the slices of the {_what(one)} are not evenly spaced"
+    if one.part.startswith("phase") and len({image.rescale for image in one.images}) > 1:
+        return f"the slices of the {_what(one)} are scaled differently, which those of one phase never are"
     if len(one.images) < len(most.images):
         return f"the {_what(one)} has {len(one.images)} slices, the {_what(most)} {len(most.images)}"
     return ""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,22 +49,22 @@ class Stack:
     def echo_time_s(self) -> float | None:
         return self.images[0].echo_time_s
 
-    @property
+    @cached_property
     def time_s(self) -> float | None:
         """When its first image was acquired."""
         times = [image.time_s for image in self.images if image.time_s is not None]
         return min(times) if times else None
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray:
         return normal(self.images[0])
 
-    @property
+    @cached_property
     def heights_mm(self) -> np.ndarray:
         """Where the slices lie along their normal, ascending."""
         return np.array([image.position for image in self.images]) @ self.normal
 
-    @property
+    @cached_property
     def spacing_mm(self) -> float:
         """Between neighbours, 0 of a single slice."""
         return float(np.median(np.diff(self.heights_mm))) if len(self.images) > 1 else 0.0
