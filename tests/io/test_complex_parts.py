@@ -73,6 +73,19 @@ def test_a_field_of_a_quarter_turn_per_slice_is_left_alone_and_said(step):
     assert "left as stored" in words
 
 
+@pytest.mark.parametrize("echo", [1, 2])
+def test_a_real_head_is_far_from_the_limit_along_every_axis(shared, echo):
+    stem = f"2001_WIP_fcMRI_Field_Mapping_cl_e{echo}"
+    folder = shared / "data" / "scans" / "philips_2echo" / "Ref"
+    magnitude, phase = (nibabel.load(folder / f"{stem}{end}.nii.gz").get_fdata() for end in ("", "_ph"))
+    signal = magnitude * np.exp(1j * phase)
+    for axis in range(3):
+        for stored, negative in ((signal, False), (alternated(signal, axis), True)):
+            *_, negated, words = parts(stored, axis)
+            assert negated == negative
+            assert abs(float(words.split()[-1].strip(")"))) > 0.9
+
+
 def test_strong_local_gradients_do_not_deceive_it():
     """A third of the head has 2.5 rad from slice to slice, as over the nasal sinuses at a long echo."""
     signal, _ = head(step=0.1)
