@@ -9,6 +9,7 @@ may run on any of them, as many at once as they have threads.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,16 +24,21 @@ from napari_metaqsm.cohort.memory import Share
 from napari_metaqsm.errors import InputError
 
 COMPUTE, FILES, GPU = "compute", "files", "GPU"
-# How often a scan may take its process with it before it is given up. A scheduler started here lets two
-# processes die before it blames a scan that was there, and the scan then gets its own turn.
+# So many times a task whose process died is tried again before Dask gives it up; see ``run``.
 ALLOWED_DEATHS = 1
 _SECONDS_TO_CONNECT = 30
+_SECONDS_TO_FIRST_WORKER = 600
+# On this machine a worker that died is back in seconds. Those of a queue may be hours away.
+_PATIENCE_SECONDS = 180
 # What Dask would log of a worker that dies becomes the row of a scan.
 _QUIET = logging.CRITICAL
 _CONFIGURATION = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
     # Scans are few and large: the scheduler need not look at them often, nor measure in milliseconds.
     "distributed.admin.tick.limit": "1h",
+    # A worker that died loads its libraries anew; on a busy machine that takes longer than Dask would wait
+    # before it gives up the place for good.
+    "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.worker.memory.target": 0.7,
     "distributed.worker.memory.spill": 0.8,
     "distributed.worker.memory.pause": 0.9,
@@ -51,12 +57,21 @@ class Cluster:
     resources : those that at least one worker names
     places : scans that can be computed at once
     dashboard : its address, or how to get one
+    patience_s : for how long there may be no worker at all
     """
 
     client: Client
     resources: frozenset[str]
     places: int
     dashboard: str
+    patience_s: float = math.inf
+
+    def there(self) -> bool:
+        """Whether the scheduler answers and has a worker."""
+        try:
+            return self.client.status == "running" and bool(self.client.nthreads())
+        except OSError:
+            return False
 
     def needs(self, *resources: str) -> dict[str, int] | None:
         """What a task asks for: the first of the resources that a worker has, if any."""
@@ -94,8 +109,8 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
             SpecCluster(specification, scheduler, silence_logs=_QUIET, name="metaqsm")
         )
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        client.wait_for_workers(len(specification), timeout=_SECONDS_TO_CONNECT * 4)
-        yield _described(client)
+        client.wait_for_workers(len(specification), timeout=_SECONDS_TO_FIRST_WORKER)
+        yield _described(client, _PATIENCE_SECONDS)
 
 
 def _hidden(gpus: int) -> dict[str, str]:
@@ -118,13 +133,13 @@ def existing_cluster(address: str) -> Iterator[Cluster]:
         raise InputError(f"scheduler is {address!r}; none answers there ({error})") from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT * 4)
+            client.wait_for_workers(1, timeout=_SECONDS_TO_FIRST_WORKER)
         except TimeoutError:
             raise InputError(f"the scheduler {address} has no worker; start some, or wait for them") from None
         yield _described(client)
 
 
-def _described(client: Client) -> Cluster:
+def _described(client: Client, patience_s: float = math.inf) -> Cluster:
     workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
     named = frozenset(name for worker in workers.values() for name in worker.get("resources", {}))
     places = sum(
@@ -135,7 +150,7 @@ def _described(client: Client) -> Cluster:
     )
     link = client.dashboard_link
     dashboard = link if find_spec("bokeh") else 'for a dashboard: pip install "napari-metaqsm[all]"'
-    return Cluster(client, named, max(1, places), dashboard)
+    return Cluster(client, named, max(1, places), dashboard, patience_s)
 
 
 def _places(worker: dict[str, Any]) -> int:

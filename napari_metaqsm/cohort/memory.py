@@ -103,7 +103,7 @@ def share_out(
     largest = max((need.worker for need in needs), default=PROCESS_BYTES)
     most = int(free // largest) - gpus
     wanted = workers or max(1, min(cores, most, len(needs)))
-    if most < wanted:
+    if needs and most < wanted:
         raise InputError(
             f"{_count(wanted + gpus)} of {largest / GB:.1f} GB would be needed, and {free / GB:.1f} GB "
             "are free; take fewer workers, or a machine with more memory"

@@ -35,6 +35,11 @@ IN_FLIGHT = 3
 # So many scans in a row that could not be written are no fault of the scans.
 STORAGE_FAILURES = 3
 _TABLE_SECONDS = 30.0
+_POLL_SECONDS, _LOOK_SECONDS = 0.02, 5.0
+
+
+class _NoWorker(Exception):
+    """There is nobody to compute."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Plan:
     def __str__(self) -> str:
         where = statement(self.share, self.gpus) if self.share else f"the workers of {self.scheduler}"
         counts = f"{len(self.jobs)} to do, {len(self.finished)} done before, {len(self.refused)} unusable"
-        return f"{self.total} scans: {counts}; {where}"
+        return f"{self.total} scans: {counts}" + (f"; {where}" if self.jobs else "")
 
     def run(self, watch: Callable[[Progress], object] = lambda progress: None) -> CohortResult:
         """Do it; see :func:`run_cohort`."""
@@ -136,6 +141,8 @@ class Plan:
                 with self._cluster() as cluster:
                     ledger.start(cluster.dashboard)
                     stopped = _compute(self, cluster, ledger)
+        except _NoWorker as error:
+            stopped = f"stopped, since {error}; run it again to do the rest"
         finally:
             ledger.close()
         pages = () if stopped else tuple(write_group(self.out))
@@ -363,6 +370,7 @@ def _in_turn(jobs: Iterable[work.Job], cluster: Cluster, most: int) -> Iterator[
     try:
         submit(most)
         while running:
+            _wait(ended, cluster)
             future = next(ended)
             job = running.pop(future)
             given = _given(future)
@@ -371,6 +379,20 @@ def _in_turn(jobs: Iterable[work.Job], cluster: Cluster, most: int) -> Iterator[
             yield job, given
     finally:
         cluster.client.cancel(list(running))
+
+
+def _wait(ended: as_completed, cluster: Cluster) -> None:
+    """Until a future has ended; raises ``_NoWorker`` where none can."""
+    started = looked = time.monotonic()
+    while not ended.has_ready():
+        time.sleep(_POLL_SECONDS)
+        now = time.monotonic()
+        if now - looked > _LOOK_SECONDS:
+            looked = now
+            if cluster.there():
+                started = now
+            elif now - started > cluster.patience_s:
+                raise _NoWorker(f"there has been no worker for {round(now - started)} s")
 
 
 def _given(future: Future) -> Any:

@@ -1,0 +1,6 @@
+"""The maker of BIDS datasets stands with the tests of BIDS."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "io" / "bids"))
