@@ -18,7 +18,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.facts import Facts
@@ -42,7 +42,8 @@ _PROTON_MHZ_PER_TESLA = 42.577
 # What pydicom raises on bytes that are not what the file says they are.
 _UNREADABLE = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, TypeError,
-    AttributeError, NotImplementedError, ArithmeticError, RecursionError, MemoryError, struct.error, zlib.error,
+    AttributeError, NotImplementedError, ArithmeticError, RecursionError, MemoryError, struct.error,
+    zlib.error,
 )  # fmt: skip
 # GE's part (0 to 3) and Philips' scale slope.
 _PRIVATE = {"0043,102f": Tag(0x0043, 0x102F), "2005,100e": Tag(0x2005, 0x100E)}
@@ -202,7 +203,8 @@ def _read_file(path: Path) -> list[Image]:
         sop_class = str(dataset.get("SOPClassUID", ""))
         if sop_class not in _MR_IMAGES:
             announced = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-            if announced in _MR_IMAGES or not (sop_class or announced):
+            cut_off = any(each.startswith(sop_class) for each in _MR_IMAGES)
+            if cut_off and (not announced or announced in _MR_IMAGES):
                 raise InputError(_HEADER_ENDS)
             return []
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
@@ -217,6 +219,8 @@ def _read_file(path: Path) -> list[Image]:
 
 def _check_pixels(file: BinaryIO, dataset: FileDataset, syntax: str, frames: int) -> None:
     """Raise `InputError` where the file ends before its pixels do."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return  # all of it is compressed, so that its length tells nothing
     start = file.tell()
     size = file.seek(0, os.SEEK_END)
     if size <= start:

@@ -174,7 +174,7 @@ def _sets(stacks: list[Stack], notes: list[str]) -> list[Set]:
     stacks = [s for s in stacks if len(s.images) >= FEWEST_SLICES]
     for number in sorted({s.series_number for s in flat}):
         whole = [s for s in stacks if s.series_number == number]
-        counts = ", ".join(str(len(s.images)) for s in flat if s.series_number == number)
+        counts = " or ".join(map(str, sorted({len(s.images) for s in flat if s.series_number == number})))
         mixed = "images of several orientations; those of " if whole else "only "
         notes.append(f"series {number} holds {mixed}{counts} slices, too few for a volume; they are left out")
     for number in sorted({s.series_number for s in stacks}):
