@@ -9,6 +9,12 @@ import pydicom
 import pytest
 from made import AXIAL, OBLIQUE, PARTS, SAGITTAL, classic, clutter, given_axes, phantom
 from made_enhanced import enhanced
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.field.scaling import phase_in_radians
@@ -205,6 +211,15 @@ def test_a_real_part_without_the_imaginary_one_is_refused_by_name(tmp_path, vend
         load(tmp_path)
 
 
+def test_ge_without_its_private_elements_is_refused_with_what_was_lost(tmp_path):
+    for path in make(tmp_path, vendor="GE").values():
+        image = pydicom.dcmread(path)
+        image.remove_private_tags()
+        image.save_as(path)
+    with pytest.raises(InputError, match=r"\(0043,102F\), which was removed from series 8; export again"):
+        load(tmp_path)
+
+
 def test_a_magnitude_echo_that_is_missing_takes_its_phase_along(tmp_path):
     files = make(tmp_path)
     for k in range(8):
@@ -238,6 +253,30 @@ def test_without_a_manufacturer_the_sign_is_assumed_and_said(tmp_path):
     assert scan.acquisition.phase_sign == 1
     assert told(scan, "no manufacturer is stated: no rule is known for it, so phase is assumed to grow with")
     assert off(scan) < NEAR
+
+
+def test_a_slice_of_the_phase_that_is_scaled_otherwise_takes_its_echo_out(tmp_path):
+    edit(make(tmp_path)["phase", 1, 3], RescaleSlope=None, RescaleIntercept=None)
+    scan = load(tmp_path)
+    assert told(scan, "the slices of the phase at 12 ms (series 9) are scaled differently")
+    assert off(scan, echoes=(0,)) < NEAR
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "big endian", "run length"])
+def test_other_encodings_hold_the_same_values(tmp_path, syntax):
+    for path in make(tmp_path).values():
+        image = pydicom.dcmread(path)
+        if syntax == "run length":
+            image.compress(RLELossless)
+            image.save_as(path)
+        elif syntax == "implicit":
+            image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            pydicom.dcmwrite(path, image, implicit_vr=True, little_endian=True)
+        else:
+            image.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            image.PixelData = np.frombuffer(image.PixelData, "<i2").byteswap().tobytes()
+            pydicom.dcmwrite(path, image, implicit_vr=False, little_endian=False)
+    assert off(load(tmp_path)) < NEAR
 
 
 # ---------------------------------------------------------------------------------- broken files
@@ -301,6 +340,15 @@ def test_pixels_of_a_private_compression_are_refused_with_what_helps(tmp_path):
         private_syntax(path)
     words = r"series 9 is compressed in a way that cannot be read \(transfer syntax 1\.2\.840\.113619\.5\.2\)"
     with pytest.raises(InputError, match=words + "; export it uncompressed"):
+        load(tmp_path)
+
+
+def test_deflated_files_are_refused_for_what_they_are(tmp_path):
+    for path in make(tmp_path).values():
+        image = pydicom.dcmread(path)
+        image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        image.save_as(path)
+    with pytest.raises(InputError, match=r"series 8 is compressed in a way that cannot be .*1\.2\.1\.99"):
         load(tmp_path)
 
 
