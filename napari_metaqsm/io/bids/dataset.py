@@ -201,7 +201,7 @@ def _scans_of(root: Path, subject: str, session: str | None, ignored: Ignored) -
     empty = BidsScan(root, subject, session, start)
     groups = _groups(root, empty, ignored)
     with_phase = [g for g in groups if g.files.keys() - {"magnitude"}]
-    if False:
+    if any(g.suffix != "phase" for g in with_phase):
         with_phase = [g for g in with_phase if g.suffix != "phase"]
     kept = [g for g in groups if g in with_phase or g.suffix in _FOR_PHASE]
     kept = kept or [g for g in groups if g.suffix != "phase"]

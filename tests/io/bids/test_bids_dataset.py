@@ -111,6 +111,21 @@ def test_images_without_phase_are_named_only_where_there_is_nothing_else(root):
     assert (only(root).label, only(root).trouble) == ("sub-01_acq-qsm", "")
 
 
+def test_a_run_that_was_taken_for_its_phase_and_has_none_is_told_of(root):
+    add_subject(root, "01", run="1")
+    add_subject(root, "01", run="2", parts=("mag",))
+    assert [scan.trouble for scan in find_scans(root)] == ["", "there is magnitude, but no phase"]
+
+
+def test_real_and_imaginary_parts_are_read_as_magnitude_and_phase(root):
+    add_subject(root, "01", parts=("real", "imag"))
+    scan, made = load_scan(only(root)), head()[0]
+    inside = made.magnitude > 10
+    apart = np.angle(np.exp(1j * (scan.phase - made.phase)))
+    np.testing.assert_allclose(apart[inside], 0, atol=1e-4)
+    np.testing.assert_allclose(scan.magnitude, made.magnitude, atol=1e-3)
+
+
 # ------------------------------------------------------------------------------------ trouble
 def without(pattern):
     return lambda root: take_away(root, f"sub-01/anat/{pattern}")
