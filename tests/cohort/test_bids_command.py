@@ -1,0 +1,154 @@
+"""``metaqsm bids`` as it is typed, stopped and typed again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import made_bids
+import pytest
+
+from napari_metaqsm import cli
+from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, read_outcomes, write_outcome
+
+CHEAP = ["--fit", "weighted_mean", "--mask", "threshold", "--set", "resharp.radius_mm=8", "--invert", "tkd"]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = made_bids.make_dataset(tmp_path / "data")
+    for number in range(1, 7):
+        made_bids.add_subject(root, f"{number:02d}", session="a" if number == 1 else None, seed=number)
+    made_bids.take_away(root, "sub-06/anat/*part-phase*")
+    return root
+
+
+@pytest.fixture
+def metaqsm(monkeypatch, capsys):
+    """Exit code, standard output and error of ``metaqsm`` with some arguments."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_a_dry_run_says_what_would_be_done_and_why_not(metaqsm, dataset, tmp_path):
+    code, out, _ = metaqsm("bids", dataset, tmp_path / "out", "participant", "--dry-run", *CHEAP)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].startswith("6 scans: 5 to do, 0 done before, 1 unusable; ")
+    assert "GB of memory" in lines[0]
+    assert lines[1:] == [
+        "sub-01_ses-a: to do",
+        *(f"sub-{n:02d}: to do" for n in range(2, 6)),
+        "sub-06: there is magnitude, but no phase",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        (["--participant-label", "02", "sub-04", "03"], ["sub-02", "sub-04", "sub-03"]),
+        (["--participant_label", "02", "--participant-label=03", "--n-cpus", "2"], ["sub-02", "sub-03"]),
+        (["--participant-label", "01", "--session-label", "a", "--quiet"], ["sub-01_ses-a"]),
+    ],
+)  # fmt: skip
+def test_labels_are_given_as_bids_apps_take_them(metaqsm, dataset, tmp_path, options, labels):
+    code, out, _ = metaqsm("bids", dataset, tmp_path / "out", "participant", *options, "--dry-run", *CHEAP)
+    assert code == 0
+    assert sorted(line.split(":")[0] for line in out.splitlines()[1:]) == sorted(labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["participant", "--participant-label", "99"],
+            "participant is '99'; it must be one of the dataset's",
+        ),
+        (["participant", "--invert", "magic"], "there is no inversion method 'magic'"),
+        (["participant", "--workers", "0"], "workers is 0; it must be greater than 0"),
+        (["participant", "--workers", "2000", "--mem-gb", "9"], "2000 workers of"),
+        (["participants"], "participants"),
+    ],
+)
+def test_what_cannot_be_meant_ends_with_code_2_and_writes_nothing(
+    metaqsm, dataset, tmp_path, arguments, message
+):
+    code, _, err = metaqsm("bids", dataset, tmp_path / "out", *arguments)
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_group_level_makes_the_page_of_what_is_there(metaqsm, dataset, tmp_path):
+    assert metaqsm("bids", dataset, tmp_path / "out", "group")[0] == 2
+    write_outcome(Outcome("sub-01", FAILED, "it had moved"), tmp_path / "out")
+    code, out, _ = metaqsm("bids", dataset, tmp_path / "out", "group")
+    assert code == 0
+    assert str(tmp_path / "out/group.html") in out
+    assert "it had moved" in (tmp_path / "out/group.html").read_text()
+
+
+def started(dataset, out, *options):
+    command = [
+        sys.executable,
+        "-m",
+        "napari_metaqsm.cli",
+        "bids",
+        dataset,
+        out,
+        "participant",
+        *CHEAP,
+        *options,
+    ]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def read_until(process, text):
+    for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"it ended without {text!r}")
+
+
+def alive(session):
+    """Processes of a session, by what the kernel says."""
+    told = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True)
+    return [line for line in told.stdout.splitlines() if "Z" not in line]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="processes are counted as Linux has them")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_keeps_what_is_done_and_is_completed_by_the_same_command(
+    dataset, tmp_path, number, code, metaqsm
+):
+    out = tmp_path / "out"
+    with started(dataset, out, "--workers", "1") as process:
+        read_until(process, f" {DONE}\n")
+        # Ctrl-C reaches every process of a terminal; kill -9 the one that is meant.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        process.stderr.read()
+    assert process.returncode == code
+    patience = time.monotonic() + 20
+    while alive(process.pid) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert not alive(process.pid)
+    kept = {o.label for o in read_outcomes(out) if o.status == DONE}
+    assert 1 <= len(kept) < 5
+
+    _, listed, _ = metaqsm("bids", dataset, out, "participant", "--dry-run", *CHEAP)
+    assert f"{5 - len(kept)} to do, {len(kept)} done before, 1 unusable" in listed
+    if number == signal.SIGKILL:
+        with started(dataset, out, "--workers", "1") as process:
+            told = process.stderr.read()
+        assert process.returncode == 1
+        assert told.splitlines()[-1] == f"metaqsm: {5 - len(kept)} done, {len(kept)} done before, 1 failed"
+        assert not list(out.rglob(".metaqsm-*"))
