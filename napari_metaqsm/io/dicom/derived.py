@@ -26,7 +26,9 @@ MANUFACTURER = "napari-metaqsm"
 _LONG, _SHORT, _CODE, _TEXT = 64, 16, 16, 1024
 # UCUM's own code; the standard's context group has it without brackets, which UCUM does not know.
 _PPM = Code("[ppm]", "UCUM", "ppm")
-# Of the header of the source only what the maps share with it.
+# Patient, and clinical trial with what was done to take the identity away.
+_PATIENT_GROUPS = (0x0010, 0x0012)
+# What highdicom's constructors ask for.
 _ENTRUSTED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _STUDY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
 
@@ -58,7 +60,7 @@ class Description:
 
     def named(self, unit: str) -> str:
         """Description of the series."""
-        return f"QSM {plain(self.title)}"[: _LONG - len(unit) - 3] + f" [{unit}]"
+        return f"QSM {plain(self.title)}"[: _LONG - len(unit) - 3].rstrip() + f" [{unit}]"
 
 
 def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str, str, bool]:
@@ -73,7 +75,8 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
     """
     steps = [s for s in record.get("steps") or () if isinstance(s, Mapping)]
     results = [s for s in steps if s.get("result") is not None]
-    named = [s for s in results if name in (s["result"], s.get("title"))] or results[:1] * (len(results) == 1)
+    bare = re.sub(r" \(\d+\)$", "", name)  # of several maps of one method, titles are numbered
+    named = [s for s in results if name in (s["result"], s.get("title")) or bare == s.get("title")]
     own = [s for s in steps if s.get("result") is None or s in named]
     last = named[-1] if named else {}
     title = plain(str(last.get("title") or ""))
@@ -111,8 +114,9 @@ def _is_word(text: str) -> bool:
 
 def plain(text: str) -> str:
     """ASCII, which every character set of a source can hold, without DICOM's separators."""
-    text = text.replace("χ", "chi").replace("ℓ", "l").replace("−", "-").replace("\\", "/")
-    text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    text = unicodedata.normalize("NFKD", text)
+    text = text.replace("χ", "chi").replace("−", "-").replace("\\", "/")
+    text = text.encode("ascii", "ignore").decode("ascii")
     return " ".join(text.split())
 
 
@@ -136,6 +140,7 @@ def acceptable(header: Dataset) -> Dataset:
     for keyword in (*_ENTRUSTED, *_STUDY):
         if keyword not in kept:
             setattr(kept, keyword, "")
+    kept.pop("SpecificCharacterSet", None)
     kept.PatientName = kept.ReferringPhysicianName = ""  # of one word it would be warned of
     if kept.PatientSex not in ("M", "F", "O", "", None):
         kept.PatientSex = ""
@@ -144,16 +149,15 @@ def acceptable(header: Dataset) -> Dataset:
             setattr(kept, keyword, "")
     if not re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", str(kept.StudyTime or "")):
         kept.StudyTime = ""
-    if "FrameOfReferenceUID" not in kept:
-        kept.FrameOfReferenceUID = generate_uid(prefix=None)
     return kept
 
 
 def restore(image: Dataset, header: Dataset) -> None:
-    """Give ``image`` the patient and the study of the source as they stood there, right or wrong."""
-    for keyword in (*_ENTRUSTED, *_STUDY):
-        if keyword in header:
-            image.add(header[keyword])
+    """Give ``image`` the patient and the study of the source as they stood there, right, wrong or retired."""
+    for element in header:
+        of_patient = element.tag.group in _PATIENT_GROUPS and not (element.VR == "SQ" and not element.value)
+        if of_patient or element.keyword in (*_STUDY, "SpecificCharacterSet"):
+            image.add(element)
 
 
 def add_body_part(image: Dataset, header: Dataset) -> None:

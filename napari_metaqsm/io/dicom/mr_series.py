@@ -100,7 +100,6 @@ def _shared(
         content_time=about.made.time(),
         series_date=about.made.date(),
         series_time=about.made.time(),
-        specific_character_set=header.get("SpecificCharacterSet"),
     )
     image.copy_patient_and_study_information(header)
     restore(image, original.header)

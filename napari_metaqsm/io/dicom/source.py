@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import generate_uid
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.files import open_unpacked
@@ -105,7 +106,7 @@ class Source:
         there = {about["sha256"] for alike in by_part.values() for about in series_of(alike)}
         # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
         if not any(about["sha256"] in there for about in named):
-            numbers = ", ".join(str(n) for n in sorted({int(about["series"]) for about in named}))
+            numbers = ", ".join(sorted({str(about["series"]) for about in named}))
             raise InputError(
                 f"the maps were made from other DICOM files (series {numbers} in their record); "
                 "give those, or make the maps from these"
@@ -148,6 +149,10 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
 
     stacks.sort(key=rank)
     read = {path: _whole_header(path) for path in dict.fromkeys(one.header.path for one in stacks)}
+    no_frame = generate_uid(prefix=None)  # of reference, of those that name none
+    for header in read.values():
+        if not header.get("FrameOfReferenceUID"):
+            header.FrameOfReferenceUID = no_frame
     originals = tuple(_original(one, read[one.header.path]) for one in stacks)
     _check_one_study(list(read.values()))
     return Source(originals, frozenset(image.header.series_number for image in headers.images))
