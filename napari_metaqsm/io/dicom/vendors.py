@@ -51,9 +51,11 @@ class _Vendor:
 
 
 _VENDORS = (
-    # MEDI and QSM.m, both made on GE scanners, read GE's complex images with the opposite sign of
-    # Siemens' and Philips', and negate every second slice of 3-D exports.
-    _Vendor("GE", r"^GE\b|GENERAL ELECTRIC|^GEMS", -1, "GE stores phase inverted", None),
+    # The readers of MEDI and QSM.m take GE's complex images with the opposite sign of Siemens' and
+    # Philips' phase, and negate every second slice of them.
+    _Vendor(
+        "GE", r"^GE\b|GENERAL ELECTRIC|^GEMS", -1, "GE stores phase inverted (--phase-sign 1 overrides)", None,
+    ),
     _Vendor("Siemens", r"SIEMENS", 1, "Siemens stores phase that grows with the field"),
     _Vendor("Philips", r"PHILIPS", 1, "Philips stores phase that grows with the field"),
     _Vendor(
@@ -84,11 +86,16 @@ def is_ge(manufacturer: str) -> bool:
 def rule_for(facts: Facts) -> Rule:
     """How the phase of a stack is to be read, and why.
 
+    Notes
+    -----
+    Siemens: rescale slope 2 and intercept -4096 take 0…4095 to -4096…4094, and 4096 is pi. Philips: the
+    display values are radians times 1000, and those that dcm2niix makes with the scale slope [1]_ are
+    radians. GE writes radians times 1000 without saying so; nothing of Canon or United Imaging is
+    documented: there the range tells.
+
     References
     ----------
-    Siemens: rescale slope 2 and intercept -4096 take 0…4095 to -4096…4094, pi is 4096. Philips: the
-    display values are radians times 1000, dcm2niix's precise ones radians (doi:10.1593/tlo.13811).
-    GE: phase is in radians times 1000.
+    .. [1] Chenevert et al., Transl Oncol 2014, doi:10.1593/tlo.13811
     """
     vendor = _vendor(facts.manufacturer)
     sign = 1 if vendor is None else vendor.sign
