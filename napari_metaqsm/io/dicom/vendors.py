@@ -54,7 +54,8 @@ _VENDORS = (
     # The readers of MEDI and QSM.m take GE's complex images with the opposite sign of Siemens' and
     # Philips' phase, and negate every second slice of them.
     _Vendor(
-        "GE", r"^GE\b|GENERAL ELECTRIC|^GEMS", -1, "GE stores phase inverted (--phase-sign 1 overrides)", None,
+        "GE", r"^GE\b|GENERAL ELECTRIC|^GEMS", -1, "GE stores phase inverted (--phase-sign 1 overrides)",
+        alternating=None,
     ),
     _Vendor("Siemens", r"SIEMENS", 1, "Siemens stores phase that grows with the field"),
     _Vendor("Philips", r"PHILIPS", 1, "Philips stores phase that grows with the field"),
