@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.sidecar import sidecar_content, sidecar_path
+from napari_metaqsm.io.sidecar import all_content
 from napari_metaqsm.reading.study import Study
 from napari_metaqsm.scan import Acquisition, Geometry, turn
 
@@ -61,8 +61,7 @@ def read_scanner(files: Mapping[str, str]) -> dict[str, Any]:
         if not path.name:
             continue
         try:
-            file = sidecar_path(path)
-            known = sidecar_content(file) if file.is_file() else {}
+            known = all_content(path)
         except InputError:  # a report does without it
             continue
         known = {key: known[key] for key in _KEYS if known.get(key) not in (None, "", [])}

@@ -131,6 +131,18 @@ def test_names_are_those_of_bids_and_hold_nothing_of_the_input_files(viewer, tmp
     assert all(file.is_file() for file in files)
 
 
+def test_a_reading_whose_files_have_the_names_of_an_earlier_version_opens(viewer, tmp_path):
+    gather(viewer, viewer.layers, {}).write(tmp_path)
+    content = json.loads((tmp_path / SESSION).read_text())
+    entry = next(entry for entry in content["layers"] if entry["name"] == "χ TKD 0.2")
+    (tmp_path / entry["file"]).rename(tmp_path / "sub-scan_desc-old_fieldmap.nii.gz")
+    entry["file"] = "sub-scan_desc-old_fieldmap.nii.gz"
+    (tmp_path / SESSION).write_text(json.dumps(content))
+    again = ViewerModel()
+    read_session(tmp_path).show(again)
+    np.testing.assert_allclose(again.layers["χ TKD 0.2"].data, viewer.layers["χ TKD 0.2"].data, atol=1e-6)
+
+
 def test_layers_of_one_name_do_not_take_each_others_file(viewer, tmp_path):
     like = viewer.layers[0]
     for value in (1, 2):
