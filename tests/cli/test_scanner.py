@@ -1,0 +1,79 @@
+"""``metaqsm convert`` and ``metaqsm run`` on DICOM, as a user types them."""
+
+import json
+
+import pytest
+
+from napari_metaqsm import cli
+
+pytest.importorskip("dcm2niix")
+
+
+@pytest.fixture
+def scans(shared):
+    return shared / "data" / "scans"
+
+
+@pytest.fixture
+def metaqsm(monkeypatch, capsys, tmp_path):
+    """Run ``metaqsm`` with some arguments in an empty folder: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_convert_shows_what_was_found_and_decided_and_writes_it(metaqsm, scans, tmp_path):
+    code, out, err = metaqsm("convert", scans / "siemens_enhanced/In", "--out", "nifti")
+    assert (code, err) == (0, "")
+    for words in (
+        "acq-grefieldmapping_run-9\n",
+        "  phase difference: series 9, DICOM enhanced, echo times (ms) 12.46, voxels 64×64×33\n",
+        "  magnitude: series 8, DICOM enhanced, echo times (ms) 10, 12.46, voxels 64×64×33\n",
+        "Siemens stores phase that grows with the field",
+        "  note: the phase of series 9 is the difference of two echoes\n",
+    ):
+        assert words in out
+    assert len(list((tmp_path / "nifti").iterdir())) == 6
+    assert out.count("nifti/acq-grefieldmapping_run-9") == 3
+
+
+def test_list_writes_nothing_and_tells_of_every_run(metaqsm, scans, tmp_path):
+    (tmp_path / "broken.dcm").write_bytes(bytes(200))
+    code, out, err = metaqsm("convert", scans, tmp_path / "broken.dcm", "--list")
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("acq-")] == [
+        "acq-grefieldmagph_run-3",
+        "acq-grefieldmapping_run-9",
+        "acq-fcmrifieldmapping_run-2001",
+    ]
+    assert "note: series 2001 is there as classic and as enhanced DICOM" in out
+    assert f"not used: {tmp_path}/broken.dcm: it is no DICOM file" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["broken.dcm"]
+
+
+def test_what_cannot_be_done_is_one_line(metaqsm, scans):
+    code, out, err = metaqsm("convert", scans / "siemens_enhanced/In/8_gre_field_mapping")
+    assert (code, out) == (2, "")
+    assert err.startswith("metaqsm: there is nothing to make a field from; it needs phase")
+    assert err.count("\n") == 1
+    code, _, err = metaqsm("convert", scans / "siemens_enhanced/In", "--series", "8;9")
+    assert (code, err) == (2, "metaqsm: --series is '8;9'; it must be whole numbers, as 8,9\n")
+
+
+def test_run_goes_from_dicom_to_a_map_whose_record_names_the_series(metaqsm, scans, tmp_path):
+    code, _, err = metaqsm(
+        "run", scans, "--series", "8,9", "--mask", "threshold", "--invert", "tkd", "--out", "maps", "-q"
+    )
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "maps" / "record.json").read_text())
+    (phase,) = record["inputs"]["phase"]
+    assert (phase["series"], phase["files"]) == (9, 1)
+    assert any("Siemens stores phase that grows with the field" in note for note in record["warnings"])
+    assert record["acquisition"]["phase_pi"] == 4096
