@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -331,6 +332,32 @@ def test_whenever_it_is_killed_a_record_stands_only_for_its_own_maps(raw, out):
     assert len(rows) > 10
     assert {row[2] for row in rows[:-1]} == {"None"}
     assert rows[-1][1:] == ["0", "2"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells which file is synced")
+def test_all_is_on_disk_before_the_record_moves(result, scan, out, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_disk(descriptor):
+        events.append(("disk", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        fsync(descriptor)
+
+    def spy_move(source, target):
+        events.append(("move", Path(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_disk)
+    monkeypatch.setattr(os, "replace", spy_move)
+    *others, record = write_derivatives(result, scan, out, DOCUMENTS)
+    before = events[: events.index(("move", record))]
+    synced = [path.name for kind, path in before if kind == "disk"]
+    for file in others:
+        assert synced.count(file.name) == 1
+        moved = before.index(("move", file))
+        assert any(kind == "disk" and path.name == file.name for kind, path in before[:moved])
+        assert ("disk", file.parent) in before[moved:]
+    assert record.name in synced
 
 
 # ------------------------------------------------------------------------------------ the dataset
