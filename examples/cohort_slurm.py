@@ -1,8 +1,8 @@
 """A cohort on SLURM from Python: ``python cohort_slurm.py BIDS_DIR OUT_DIR [WORKERS]``.
 
 It runs on the login node and asks SLURM for workers as jobs of their own, through Dask's own deployment
-(``pip install dask-jobqueue``, which is no part of this package). Workers come and go with the queue; a scan
-whose worker was taken away is computed by another. ``cohort_slurm.sh`` does without the package, in one job.
+(``pip install dask-jobqueue``, which is no part of this package). A scan whose worker was taken away is
+computed by another. ``cohort_slurm.sh`` does without that package, in one job.
 """
 
 import sys
@@ -31,7 +31,8 @@ def main() -> None:
     )
     with cluster:
         cluster.scale(workers)
-        cluster.wait_for_workers(1)  # however long the queue is
+        # However long the queue is: scans are sent out by the number of workers that are there.
+        cluster.wait_for_workers(workers)
         result = run_cohort(dataset, out, inversion=("tkd", "metaqsm"), scheduler=cluster.scheduler_address)
     for failure in result.failed:
         print(f"{failure.label} failed: {failure.reason}")

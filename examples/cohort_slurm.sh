@@ -20,10 +20,11 @@ fi
 bids_dir=$1 out_dir=$2
 shift 2
 
+export DASK_LOGGING__DISTRIBUTED=error  # what becomes of scans is told by metaqsm
 # The scheduler writes its address into a file that the workers wait for.
 address_file=$(mktemp "${SLURM_SUBMIT_DIR:-$PWD}/metaqsm-scheduler-XXXXXX.json")
 rm "$address_file"
-dask scheduler --scheduler-file "$address_file" --no-dashboard &
+dask scheduler --scheduler-file "$address_file" --port 0 &
 scheduler=$!
 # One thread of Dask's for each: the computing itself takes the task's cores. Each names one place to compute
 # and one to read and write, so that a worker reads the next scan while it computes.
@@ -31,8 +32,22 @@ export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} NUMBA_NUM_THREADS=${SLURM_CPUS_
 ${SRUN-srun} dask worker --scheduler-file "$address_file" --nthreads 2 --nworkers 1 --memory-limit auto \
     --resources "compute=1 files=1" --death-timeout 120 &
 workers=$!
-trap 'kill "$workers" "$scheduler" 2>/dev/null; rm -f "$address_file"' EXIT
+finish() {
+    kill "$workers" 2>/dev/null || true
+    wait "$workers" 2>/dev/null || true
+    kill "$scheduler" 2>/dev/null || true
+    wait "$scheduler" 2>/dev/null || true
+    rm -f "$address_file"
+}
+trap finish EXIT
 
-until [ -s "$address_file" ]; do sleep 1; done
-address=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$address_file")
+# All workers first: how many scans are sent out at once is told from the workers that are there.
+address=$(python - "$address_file" "${SLURM_NTASKS:-1}" <<'END'
+import sys
+from distributed import Client
+client = Client(scheduler_file=sys.argv[1], timeout=120)
+client.wait_for_workers(int(sys.argv[2]), timeout=600)
+print(client.scheduler.address)
+END
+)
 metaqsm bids "$bids_dir" "$out_dir" participant --scheduler "$address" "$@"

@@ -1,8 +1,8 @@
 """From a scanner's DICOM folder to maps that a PACS takes: ``python dicom_to_pacs.py FOLDER OUT [SERIES]``.
 
 FOLDER holds magnitude and phase of one study, classic or enhanced, in any order and beside anything else.
-SERIES are numbers with commas between them, as 8,9, where there are several runs. OUT gets the series; to send
-them is what a PACS's own tools do.
+SERIES are numbers with commas between them, as 8,9, where there are several runs. OUT gets the series;
+sending them is left to the tools of the PACS.
 """
 
 import sys
@@ -24,8 +24,9 @@ for note in scan.notes:
     print("note:", note)
 
 result = mq.reconstruct(scan, mq.default_chain(scan, inversion=["tkd", "l2"]))
-for warning in result.record["warnings"]:
-    print("warning:", warning)
+for step in result.record["steps"]:
+    for warning in step["warnings"]:
+        print("warning:", warning)
 
 # The maps become series of the study they were made from: its patient, its frame of reference. Two kinds, for
 # not every PACS shows parametric maps: floats in ppm, and a classic series of whole ppb with a rescale slope.

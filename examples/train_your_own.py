@@ -26,7 +26,7 @@ report = train(configuration, folder / "run")
 print(report)  # what it reached on scans that it never saw, beside the closed-form L2
 
 # A head that is nothing like the shapes it was trained with.
-scan, truth = synthetic_head(seed=0, voxel_size_mm=(1.5, 1.5, 3.0), echo_times_s=(0.006, 0.012, 0.018))
+scan, truth = synthetic_head(seed=0, voxel_size_mm=(1.2, 1.2, 3.0), echo_times_s=(0.006, 0.012, 0.018))
 chi, mask, geometry = truth["susceptibility"], truth["mask"], scan.geometry
 maps = {"Truth": chi}
 for title, method, parameters in (

@@ -1,6 +1,9 @@
-"""The examples run as they stand."""
+"""The examples run as they stand, those that take minutes in a short form."""
 
+import os
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,7 +29,10 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def test_reconstruct_one_scan(run, tmp_path):
-    assert "susceptibility_tkd" in run("reconstruct_one_scan.py")
+    out = run("reconstruct_one_scan.py")
+    assert "(80, 80, 53) voxels, echoes at 2.3, 4.6 ms, 3 T" in out
+    assert "susceptibility_tkd" in out
+    assert (tmp_path / "maps/maps.png").is_file()
     chi = nib.load(tmp_path / "maps/susceptibility_tkd.nii.gz").get_fdata()
     assert 0.02 < chi[chi != 0].std() < 0.1
 
@@ -42,9 +48,9 @@ def test_add_a_method(run, monkeypatch):
 
 
 def test_compare_methods(run, tmp_path):
-    out = run("compare_methods.py")
-    assert "TKD" in out
-    assert "Closed-form L2" in out
+    out = run("compare_methods.py", "comparison.png", "tkd,l2,mesaqsm")
+    lines = [line for line in out.splitlines() if "NRMSE" in line]
+    assert [line[:16].strip() for line in lines] == ["Closed-form L2", "Mesa-QSM", "TKD"]
     picture = np.asarray(Image.open(tmp_path / "comparison.png"))
     assert len(np.unique(picture)) > 100
 
@@ -55,3 +61,85 @@ def test_cosmos(run, tmp_path):
     assert errors["COSMOS"] < 0.5 * errors["COSMOS, closed form"]
     assert errors["COSMOS, closed form"] < 0.7 * errors["TKD, one field"]
     assert (tmp_path / "cosmos.png").is_file()
+
+
+# ------------------------------------------------------------------------------- files and processes
+def start(*command, cwd, **environment):
+    """A process as a user starts it."""
+    surroundings = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), **environment}
+    return subprocess.run(
+        list(map(str, command)), cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """The folder of the cohort's example without synthetic heads, and what it printed."""
+    folder = tmp_path_factory.mktemp("cohort")
+    done = start(sys.executable, EXAMPLES / "run_cohort.py", folder, "0", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_run_cohort(cohort):
+    folder, out = cohort
+    assert "sub-nophase failed: there is magnitude, but no phase" in out
+    assert "1 done, 0 done before, 1 failed" in out
+    maps = folder / "derivatives/sub-philips/anat"
+    chi = nib.load(maps / "sub-philips_desc-tkd_Chimap.nii.gz").get_fdata()
+    assert 0.02 < chi[chi != 0].std() < 0.1
+    page = (folder / "derivatives/group.html").read_text(encoding="utf-8")
+    for name in ("report.html", "picture.webp"):
+        place = f"sub-philips/reports/sub-philips/{name}"
+        assert f'"{place}"' in page
+        assert (folder / "derivatives" / place).is_file()
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "dask", "metaqsm"))), reason="bash or an entry point is not there"
+)
+def test_cohort_on_slurm_with_its_task_on_this_machine(cohort, tmp_path):
+    dataset = cohort[0] / "dataset"
+    command = [
+        "bash",
+        EXAMPLES / "cohort_slurm.sh",
+        dataset,
+        tmp_path / "out",
+        "--participant-label",
+        "philips",
+    ]
+    chain = ["--fit", "weighted_mean", "--mask", "threshold", "--background", "vsharp", "--invert", "tkd"]
+    done = start(*command, *chain, cwd=tmp_path, SRUN="", SLURM_SUBMIT_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/sub-philips/anat/sub-philips_desc-tkd_Chimap.nii.gz").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the scheduler's file is gone
+
+
+def test_cohort_on_slurm_says_how_it_is_called(tmp_path):
+    for command in (["bash", EXAMPLES / "cohort_slurm.sh"], [sys.executable, EXAMPLES / "cohort_slurm.py"]):
+        done = start(*command, cwd=tmp_path)
+        assert done.returncode != 0
+        assert "BIDS_DIR OUT_DIR" in done.stderr
+
+
+def test_train_your_own(tmp_path):
+    pytest.importorskip("lightning")
+    done = start(sys.executable, EXAMPLES / "train_your_own.py", tmp_path, "0.02", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    errors = {
+        line[:16].strip(): float(line.split()[-2]) for line in done.stdout.splitlines() if " NRMSE " in line
+    }
+    assert errors["Shipped"] < errors["Closed-form L2"]
+    assert errors["Your own"] < 100
+    assert (tmp_path / "run/weights.safetensors").is_file()
+    assert (tmp_path / "trained.png").is_file()
+
+
+def test_dicom_to_pacs(shared, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    folder = shared / "data/scans/siemens_enhanced"
+    done = start(sys.executable, EXAMPLES / "dicom_to_pacs.py", folder, tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = [pydicom.dcmread(file, stop_before_pixels=True) for file in tmp_path.rglob("*.dcm")]
+    assert len({header.SeriesInstanceUID for header in written}) == 4  # two maps in two kinds
+    assert len({(header.StudyInstanceUID, header.FrameOfReferenceUID) for header in written}) == 1

@@ -177,7 +177,8 @@ def test_the_tables_hold_the_measures_and_say_what_they_are(out):
     assert one == {
         "participant_id": "sub-08", "session_id": "ses-b", "scan": "sub-08_ses-b", "index": "11",
         "region": "Caudate", "map": "TKD", "voxels": "100", "volume_mm3": "200", "counted_voxels": "90",
-        "outside_mask_percent": "10", "unreliable_percent": "n/a", "mean_ppm": "0.21", "sd_ppm": "0.01", "median_ppm": "0.049",
+        "outside_mask_percent": "10", "unreliable_percent": "n/a", "mean_ppm": "0.21", "sd_ppm": "0.01",
+        "median_ppm": "0.049",
     }  # fmt: skip
     known = {row["scan"]: row for row in scans}
     assert len(known) == 10
