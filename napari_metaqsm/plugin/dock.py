@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QCloseEvent
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -29,6 +29,8 @@ class Dock(QWidget):
         super().__init__()
         self._was_docked = False
         self._released = False
+        self._window: QWidget | None = None
+        self._window_closes = False
 
     def release(self) -> None:
         """Let go of the viewer: stop the work, disconnect every event."""
@@ -44,6 +46,24 @@ class Dock(QWidget):
         """Closing the dock ends its work."""
         self.release()
         super().closeEvent(event)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Watch the window, which takes its docks along without closing them."""
+        super().showEvent(event)
+        window: QWidget = self
+        while window.parentWidget() is not None:
+            window = window.parentWidget()
+        if window not in (self, self._window):
+            self._window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Closing the window ends the work as well; asked to confirm it, the user may have thought better."""
+        if watched == self._window and event.type() == QEvent.Type.Close:
+            self._window_closes = True
+        elif watched == self._window and event.type() == QEvent.Type.Hide and self._window_closes:
+            self.release()
+        return False
 
     def changeEvent(self, event: QEvent) -> None:
         """napari takes a dock's widget out of its parent when the dock is closed, without closing it."""

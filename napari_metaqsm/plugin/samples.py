@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_metaqsm.errors import Cancelled
 from napari_metaqsm.io.nifti import space_from
 from napari_metaqsm.io.resources import resource
 from napari_metaqsm.plugin.layers import LayerDataTuple, layer_data
@@ -44,4 +45,7 @@ def synthetic_head_sample() -> list[LayerDataTuple]:
 
     napari wants the layers returned, so it is waited for; without an application they are made at once.
     """
-    return wait_for(synthetic_head_layers, title="Making the synthetic head")
+    try:
+        return wait_for(synthetic_head_layers, title="Making the synthetic head")
+    except Cancelled:
+        return []

@@ -116,7 +116,13 @@ def start(
     worker.progress.progressed.connect(progressed)
     if plotted is not None:
         worker.progress.plotted.connect(plotted)
-    worker.returned.connect(returned)
+
+    def deliver(result: Any) -> None:
+        # It may have been on its way to the window when the user stopped the work.
+        if not worker.abort_requested:
+            returned(result)
+
+    worker.returned.connect(deliver)
     worker.errored.connect(errored)
     worker.finished.connect(finished)
     worker.start()
