@@ -240,6 +240,19 @@ def test_six_scans_alike_are_needed_to_look_for_outliers(tmp_path):
     assert "1 scan acquired otherwise is not drawn." in text
 
 
+def test_a_mean_that_is_the_zero_of_every_map_is_not_drawn(tmp_path):
+    for n in range(3):
+        measures = measures_of(f"sub-{n}")
+        whole = {**measures["regions"][0]["maps"]["TKD"], "mean_ppm": 1e-11 * n}
+        measures["regions"].append({**measures["regions"][0], "name": "Whole mask", "maps": {"TKD": whole}})
+        keep(tmp_path, f"sub-{n}", measures)
+    write_group(tmp_path)
+    page = (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert "<h4>Caudate</h4>" in page
+    assert "<h4>SD of the map</h4>" in page
+    assert "<h4>Whole mask</h4>" not in page
+
+
 def test_cost_per_scan_is_flat(tmp_path):
     def cost(count):
         out = tmp_path / str(count)

@@ -110,6 +110,11 @@ def test_scans_are_compared_within_their_acquisition():
     assert others["unknown"].words == "1 × 1 × 2 mm"
 
 
+def test_the_order_of_a_files_axes_is_no_other_acquisition():
+    told = {"b0_tesla": 3.0, "echo_times_ms": None, "voxel_size_mm": [2.0, 1.0, 0.9]}
+    assert Acquired.of({"acquisition": told}) == Acquired(3.0, (), (0.9, 1.0, 2.0))
+
+
 def test_what_is_compared_is_every_measure_that_is_known():
     caudate = {"TKD": {"mean_ppm": 0.05}, "TV": {"mean_ppm": None}}
     measures = {
