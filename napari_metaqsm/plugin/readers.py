@@ -40,6 +40,8 @@ from napari_metaqsm.units import ppm_from
 Paths = str | Sequence[str]
 OPENED_FROM = "metaqsm_opened_from"
 _LONGEST_NAME = 28
+# napari asks of every folder, also of one with a million chunks of something else.
+_LOOKED_AT = 500
 # napari's word for "read, and nothing to show".
 _NO_LAYERS: list[tuple[Any, ...]] = [(None,)]
 
@@ -61,7 +63,7 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _is_dicom(path: Path) -> bool:
-    return not _is_nifti(path) and is_dicom(path)
+    return not _is_nifti(path) and is_dicom(path, _LOOKED_AT)
 
 
 def _read_dicom_waiting(path: Paths) -> list[Any]:

@@ -79,6 +79,16 @@ def test_folders_and_files_of_dicom_are_claimed_and_nifti_goes_first(study, tmp_
         read_layers(str(tmp_path))
 
 
+def test_a_folder_of_very_much_else_is_not_searched_to_its_end(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_LOOKED_AT", 3)
+    for n in range(3):
+        (tmp_path / f"{n}.chunk").write_bytes(b"0")
+    (tmp_path / "2x.dcm").write_bytes(next((study / "gre_qsm").iterdir()).read_bytes())
+    assert get_reader(str(tmp_path)) is None
+    (tmp_path / "0.chunk").unlink()
+    assert get_reader(str(tmp_path)) is not None
+
+
 def test_napari_opens_a_folder_as_paired_layers(study, plugin, qapp):
     layers = [Layer.create(*data) for data in io_utils.read([str(study / "gre_qsm")], stack=False)]
     named = {layer.name: layer for layer in layers}

@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import threading
+import time
 import weakref
 
 import pytest
@@ -169,6 +170,18 @@ def test_cancel_ends_the_work_without_a_result(qtbot):
     assert heard.returned == []
     assert heard.errors == []
     assert len(done) < 10**9
+
+
+def test_a_result_on_its_way_to_the_window_is_held_back_once_the_work_is_stopped(qtbot):
+    done = threading.Event()
+    heard = Heard()
+    worker = heard.start(done.set)
+    assert done.wait(5)
+    time.sleep(0.2)  # it has been sent, and the window is busy with something else
+    worker.quit()
+    qtbot.waitUntil(heard.finished, timeout=5000)
+    assert heard.order == ["finished"]
+    assert not worker.was_stopped  # so who wrote files can say that they are there
 
 
 def test_a_full_disk_is_said_as_such():

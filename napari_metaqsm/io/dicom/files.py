@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,11 +20,16 @@ _LOOKED_INTO, _DEEPEST = 5, 16
 _LARGEST_UNPACKED = 2**30
 
 
-def is_dicom(path: str | os.PathLike) -> bool:
-    """Whether a file is DICOM by its first bytes, or a folder holds such a file (five folders deep)."""
+def is_dicom(path: str | os.PathLike, most: int | None = None) -> bool:
+    """Whether a file is DICOM by its first bytes, or a folder holds such a file (five folders deep).
+
+    Parameters
+    ----------
+    most : files of a folder to look at; None for all
+    """
     path = Path(path)
     if os.path.isdir(path):
-        return any(map(_has_magic, files_below(path, _LOOKED_INTO)))
+        return any(map(_has_magic, itertools.islice(files_below(path, _LOOKED_INTO), most)))
     return os.path.isfile(path) and _has_magic(path)
 
 
@@ -86,7 +92,7 @@ def open_unpacked(path: Path) -> BinaryIO:
         When the compressed file is damaged or unpacks to more than a gigabyte.
     """
     if not is_packed(path):
-        return path.open("rb")
+        return _Bounded(io.FileIO(path))
     try:
         with gzip.open(path) as file:
             content = file.read(_LARGEST_UNPACKED + 1)
@@ -97,3 +103,12 @@ def open_unpacked(path: Path) -> BinaryIO:
     if len(content) > _LARGEST_UNPACKED:
         raise InputError("it unpacks to more than a gigabyte; unpack it yourself")
     return io.BytesIO(content)
+
+
+class _Bounded(io.BufferedReader):
+    """Asks for no more memory than there are bytes left, whatever length a damaged header declares."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
