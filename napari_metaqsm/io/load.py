@@ -194,7 +194,8 @@ def save(result: Saveable, folder: str | os.PathLike) -> list[Path]:
     with staged(folder) as temporary:
         for name, array in result.maps.items():
             write(temporary / f"{name}.nii.gz", array, space)
-        (temporary / RECORD).write_text(record + "\n", encoding="utf-8")
+        # What cannot be encoded in a file's name becomes an escape, which JSON reads back as it was.
+        (temporary / RECORD).write_text(record + "\n", encoding="utf-8", errors="backslashreplace")
     return [Path(folder) / f"{name}.nii.gz" for name in result.maps] + [Path(folder) / RECORD]
 
 

@@ -7,8 +7,10 @@ import itertools
 import json
 import logging
 import os
+import pickle
 import tempfile
 import time
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +147,22 @@ def _checkpoint(folder: Path, resume: str | None) -> Path | None:
     found = place / CHECKPOINT if (place / CHECKPOINT).is_file() else find_pieces(place)
     if found is None and resume != "auto":
         raise InputError(f"there is no checkpoint in {place} to go on from")
+    if found is not None and found.is_file():
+        _check_plain(found)
     return found
+
+
+def _check_plain(checkpoint: Path) -> None:
+    """Refuse a checkpoint of more than tensors and plain values: Lightning may unpickle what it is given."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it is about to refuse
+            torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the checkpoint {checkpoint} cannot be read, or was not written by metaqsm train ({reason})"
+        ) from error
 
 
 def _assembled(pieces: Path, folder: Path) -> Path:
