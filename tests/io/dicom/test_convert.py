@@ -11,9 +11,10 @@ import pytest
 from made import AXIAL, OBLIQUE, SAGITTAL, classic, given_axes, phantom
 
 from napari_metaqsm.errors import Cancelled, InputError
-from napari_metaqsm.io.dicom.convert import check_place, convert, survey
+from napari_metaqsm.io.dicom.convert import convert, survey
 from napari_metaqsm.io.dicom.dcm2niix import run_dcm2niix
 from napari_metaqsm.io.dicom.headers import read_headers
+from napari_metaqsm.io.dicom.matching import check_place
 from napari_metaqsm.io.dicom.series import find_runs
 from napari_metaqsm.io.load import load
 from napari_metaqsm.io.nifti import read
@@ -73,7 +74,7 @@ def test_a_description_that_names_a_role_confuses_nobody(tmp_path):
 def test_a_run_that_cannot_be_converted_does_not_stop_the_others(tmp_path, monkeypatch):
     classic(tmp_path / "in/a", MAGNITUDE, PHASE)
     classic(tmp_path / "in/b", MAGNITUDE, PHASE, series=20, clock="130000")
-    from napari_metaqsm.io.dicom import convert as module
+    from napari_metaqsm.io.dicom import matching as module
 
     def fails(folder, out, label, fraction=0.0):
         if "8" in label:

@@ -356,7 +356,7 @@ def test_nothing_is_left_where_converting_fails(scans, tmp_path, monkeypatch):
 
 
 def test_a_file_with_other_values_is_not_taken(scans, tmp_path, monkeypatch):
-    from napari_metaqsm.io.dicom import convert as module
+    from napari_metaqsm.io.dicom import matching as module
 
     real = module.run_dcm2niix
 
