@@ -18,7 +18,7 @@ from napari_metaqsm.io.dicom.files import open_unpacked
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.grid import Grid, Layout, lay_out, settle
 from napari_metaqsm.io.dicom.headers import read_headers
-from napari_metaqsm.io.dicom.stacks import Stack, same_grid, stack
+from napari_metaqsm.io.dicom.stacks import Stack, stack
 from napari_metaqsm.io.nifti import Space
 
 # Unit vectors whose length is off by less are so by their decimals; they stay as they stand there.
@@ -122,7 +122,7 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
 
     Returns
     -------
-    Source; magnitudes come first that lie where a phase lies, the earliest echo before the others
+    Source; magnitudes come first, by series and echo
 
     Raises
     ------
@@ -136,13 +136,11 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
         why = f" ({headers.refused[0][1]})" if headers.refused else ""
         raise InputError(f"{names} holds no MR images in DICOM{why}; give the series the maps were made from")
     stacks = stack(headers.images)
-    phases = [s for s in stacks if s.part == "phase" and s.images[0].measured]
 
     def rank(one: Stack) -> tuple:
         return (
             not one.images[0].measured,
             one.part != "magnitude",
-            not any(same_grid(one, phase) for phase in phases),
             one.series_number,
             one.echo_time_s or 0.0,
         )
