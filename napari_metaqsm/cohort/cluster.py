@@ -81,13 +81,12 @@ class Cluster:
 @contextmanager
 def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
     """Workers on this machine, ended with all their processes when the block ends."""
-    settings = {
-        **_CONFIGURATION,
-        "distributed.nanny.pre-spawn-environ": {
-            **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
-            **dict.fromkeys(_THREADS, share.threads),
-        },
-    }
+    environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    # Dask has every array's memory given back at once; a chain, which asks for it again, took half as long
+    # again for that.
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)
+    environment.update(dict.fromkeys(_THREADS, share.threads))
+    settings = {**_CONFIGURATION, "distributed.nanny.pre-spawn-environ": environment}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         scratch = stack.enter_context(
