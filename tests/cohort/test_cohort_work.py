@@ -1,0 +1,114 @@
+"""The parts of the work on one scan, in one process."""
+
+import errno
+
+import made_bids
+import numpy as np
+import pytest
+
+import napari_metaqsm as mq
+from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, outcome_file, read_outcome
+from napari_metaqsm.cohort.plan import STAMP, Settings, find_items
+from napari_metaqsm.cohort.work import (
+    Failure,
+    Job,
+    Part,
+    Unchanged,
+    in_words,
+    infer,
+    outcome_of,
+    prepare,
+    read,
+    report,
+    store,
+)
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.bids.dataset import load_scan
+from napari_metaqsm.io.bids.derivatives import record_of, write_dataset
+from napari_metaqsm.provenance import software_versions
+
+CHEAP = Settings(
+    field="weighted_mean",
+    mask="threshold",
+    inversion=("tkd", "l2"),
+    parameters={"resharp": {"radius_mm": 8.0}},
+)
+
+
+@pytest.fixture
+def job(tmp_path):
+    root = made_bids.make_dataset(tmp_path / "data")
+    made_bids.add_subject(root, "01")
+    write_dataset(tmp_path / "out", root, software_versions())
+    return Job(find_items(root, CHEAP)[0], CHEAP, tmp_path / "out")
+
+
+def computed(job):
+    return infer(prepare(read(None, job), job, "cpu"), job, "cpu")
+
+
+def without_times(record):
+    steps = [{k: v for k, v in step.items() if k != "seconds"} for step in record["steps"]]
+    return {**record, "made_at": "", "steps": steps}
+
+
+def test_the_parts_give_what_one_chain_gives(job):
+    part = computed(job)
+    with mq.running():
+        whole = mq.reconstruct(load_scan(job.item.scan), CHEAP.chain, device="cpu")
+    assert list(part.result.maps) == list(whole.maps)
+    for name, values in whole.maps.items():
+        np.testing.assert_array_equal(part.result.maps[name], values)
+    assert without_times(part.result.record) == without_times(whole.record)
+
+
+def test_a_finished_scan_has_its_record_its_outcome_and_the_hash_of_every_file(job):
+    outcome = store(report(computed(job), job), job)
+    assert outcome == read_outcome(outcome_file("sub-01", job.out))
+    assert (outcome.status, outcome.label) == (DONE, "sub-01")
+    assert outcome.seconds > 0
+    stamp = record_of(job.item.scan, job.out)[STAMP]
+    assert stamp["settings"] == CHEAP.fingerprint
+    assert {len(about["sha256"]) for about in stamp["files"].values()} == {64}
+    assert len(stamp["files"]) == 6
+    assert isinstance(read(None, job), Unchanged)
+
+
+def test_a_failure_is_handed_on_and_becomes_a_row(job):
+    made_bids.cut_short(job.item.scan.files["phase"][1])
+    given = read(None, job)
+    assert isinstance(given, Failure)
+    assert "truncated or damaged" in given.reason
+    for part, others in ((prepare, ("cpu",)), (infer, ("cpu",)), (report, ()), (store, ())):
+        assert part(given, job, *others) is given
+    row = outcome_of(given, job)
+    assert (row.status, row.reason) == (FAILED, given.reason)
+    assert outcome_of(Unchanged(), job) is None
+    assert outcome_of(Outcome("x", DONE), job) == Outcome("x", DONE)
+
+
+def test_only_a_place_that_cannot_be_written_to_is_no_fault_of_the_scan(job):
+    part = report(computed(job), job)
+    assert isinstance(part, Part)
+    (job.out / "dataset_description.json").unlink()
+    given = store(part, job)
+    assert given.storage
+    assert "the folder of the derivatives has gone" in given.reason
+    assert not (job.out / "sub-01").exists()
+    for file in job.item.scan.files["phase"]:
+        file.unlink()
+    assert not read(None, job).storage
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("the mask is empty"), "the mask is empty"),
+        (MemoryError(), "it did not fit in the memory of its worker"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (FileNotFoundError(2, "No such file", "/a/b"), "No such file: /a/b"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_errors_become_one_sentence(error, words):
+    assert in_words(error) == words
