@@ -99,6 +99,8 @@ def test_the_same_maps_can_be_read_without_it(exported, anonymous):
     with_identity = pydicom.dcmread(exported.one)
     without = pydicom.dcmread(one)
     assert without.FloatPixelData == with_identity.FloatPixelData
+    # Frames of one file stay those of one file.
+    assert len(without.SourceImageSequence) == len(with_identity.SourceImageSequence)
     for path, other in zip(slices, exported.series, strict=True):
         image, known = pydicom.dcmread(path), pydicom.dcmread(other)
         np.testing.assert_array_equal(image.pixel_array, known.pixel_array)
