@@ -140,10 +140,12 @@ def busy(folder: Path, chosen: argparse.Namespace) -> None:
     out = folder / "busy"
     beside = max(1, (os.cpu_count() or 2) - 1)
     ran = run(folder / "heads", out, NETWORK, workers=beside, card=True, device=chosen.device)
-    inside = network_seconds(folder / "heads", out)
+    inside, scans = network_seconds(folder / "heads", out), chosen.subjects
+    # From when the first scan enters the network to when the last leaves it; of few scans this is rough.
+    share = scans * inside / ((scans - 1) * ran.each_s + inside)
     print(
         f"\nnetwork on {chosen.device}, {beside} workers beside it: {inside:.2f} s in it of "
-        f"{ran.each_s:.2f} s per scan, busy {inside / ran.each_s:.0%}; load {load()}",
+        f"{ran.each_s:.2f} s per scan, busy {share:.0%}; load {load()}",
         flush=True,
     )
 
