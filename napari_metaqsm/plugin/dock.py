@@ -36,6 +36,9 @@ class Dock(QWidget):
         """Let go of the viewer: stop the work, disconnect every event."""
         if not self._released:
             self._released = True
+            if self._window is not None:
+                self._window.removeEventFilter(self)
+                self._window = None
             self.let_go()
 
     def let_go(self) -> None:
@@ -53,16 +56,17 @@ class Dock(QWidget):
         window: QWidget = self
         while window.parentWidget() is not None:
             window = window.parentWidget()
-        if window not in (self, self._window):
+        if window not in (self, self._window) and not self._released:
             self._window = window
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Closing the window ends the work as well; asked to confirm it, the user may have thought better."""
-        if watched == self._window and event.type() == QEvent.Type.Close:
-            self._window_closes = True
-        elif watched == self._window and event.type() == QEvent.Type.Hide and self._window_closes:
-            self.release()
+        if self._window is not None and watched == self._window:
+            if event.type() == QEvent.Type.Close:
+                self._window_closes = True
+            elif event.type() == QEvent.Type.Hide and self._window_closes:
+                self.release()
         return False
 
     def changeEvent(self, event: QEvent) -> None:

@@ -117,14 +117,17 @@ def start(
     if plotted is not None:
         worker.progress.plotted.connect(plotted)
 
+    takers = [returned]
+
     def deliver(result: Any) -> None:
         # It may have been on its way to the window when the user stopped the work.
         if not worker.abort_requested:
-            returned(result)
+            takers[0](result)
 
     worker.returned.connect(deliver)
     worker.errored.connect(errored)
     worker.finished.connect(finished)
+    worker.finished.connect(lambda: takers.clear())  # or a worker that is kept would keep its taker
     worker.start()
     return worker
 
