@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,7 @@ class Source:
         So no map gets the identity of another patient, or one that was taken from the files it was made
         from. Where the record names no DICOM series, as of maps made from NIfTI, their place must do.
         """
-        inputs = record.get("inputs")
-        inputs = inputs if isinstance(inputs, Mapping) else {}
-        named = [
-            about
-            for listed in inputs.values()
-            for about in (listed if isinstance(listed, Sequence) else ())
-            if isinstance(about, Mapping) and "series" in about and "sha256" in about
-        ]
+        named = list(_series_named(record.get("inputs")))
         if not named:
             return
         by_part: dict[tuple[int, str], list[Stack]] = {}
@@ -105,12 +98,24 @@ class Source:
                 by_part.setdefault((one.series_number, one.part), []).append(one)
         there = {about["sha256"] for alike in by_part.values() for about in series_of(alike)}
         # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
-        if not any(about["sha256"] in there for about in named):
+        if not any(about.get("sha256") in there for about in named):
             numbers = ", ".join(sorted({str(about["series"]) for about in named}))
             raise InputError(
                 f"the maps were made from other DICOM files (series {numbers} in their record); "
                 "give those, or make the maps from these"
             )
+
+
+def _series_named(inputs: Any) -> Iterator[Mapping[str, Any]]:
+    """The DICOM series that a record's inputs tell of: of files a list for each, of layers one inside."""
+    if isinstance(inputs, Mapping) and "series" in inputs and "files" in inputs:
+        yield inputs
+    elif isinstance(inputs, Mapping):
+        for within in inputs.values():
+            yield from _series_named(within)
+    elif isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        for within in inputs:
+            yield from _series_named(within)
 
 
 def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Source:

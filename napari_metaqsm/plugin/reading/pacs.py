@@ -128,11 +128,11 @@ class PacsPanel(QGroupBox):
             if space is None:
                 raise InputError("where the maps lie in the patient is not known; they came from no file")
             arrays = {layer.name: array_in_file_axes(layer, space) for layer in maps}
-            record = joined_records({m.name: metadata_of(m).get("record") or {} for m in maps})
+            records = {layer.name: metadata_of(layer).get("record") or {} for layer in maps}
             settings = (self.kind.currentData(), self._window_ppm(), self.deidentify.isChecked())
             paths = [self.source.text()] if self.source.isModified() or not self._found else self._found
             self._say("reading the DICOM series …")
-            self._latest.ask(_export, paths, Path(self.out.text()), arrays, space, record, settings)
+            self._latest.ask(_export, paths, Path(self.out.text()), arrays, space, records, settings)
         except InputError as error:
             self._say(str(error))
         self._update()
@@ -218,7 +218,7 @@ def _export(
     out: Path,
     maps: Mapping[str, np.ndarray],
     space: Space,
-    record: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, Any]],
     settings: tuple[Any, tuple[float, float], bool],
 ) -> list[Path]:
     # Only here, for it takes half a second to import.
@@ -228,7 +228,10 @@ def _export(
     kind, window_ppm, deidentify = settings
     announce("reading the DICOM series")
     source = read_source(paths)
+    for record in records.values():  # each for itself: one that fits must not vouch for another
+        source.check_made(record)
     announce("writing", 0.4)
+    record = joined_records(records)
     return export(
         maps, space, source, out, record=record, kind=kind, window_ppm=window_ppm, deidentify=deidentify
     )

@@ -259,7 +259,7 @@ def test_a_record_that_says_little_is_no_reason_to_fail(source, tmp_path, record
 
 
 def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(source, tmp_path):
-    record = {"inputs": {"phase": [{"series": "x", "sha256": None}]}}
+    record = {"inputs": {"phase": [{"series": "x", "files": 1, "sha256": None}]}}
     with pytest.raises(InputError, match=r"other DICOM files \(series x in their record\)"):
         export({"x": CHI}, space_of(AXIAL), source, tmp_path, record=record)
 

@@ -10,6 +10,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
+from napari_metaqsm.io.dicom.fingerprint import series_of
+from napari_metaqsm.io.dicom.source import read_source
 from napari_metaqsm.plugin.readers import OPENED_FROM, read_layers
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.pacs import PacsPanel, joined_records
@@ -161,6 +163,23 @@ def test_a_folder_without_dicom_is_said_and_the_button_stays_alive(panel, qtbot,
     assert "no MR images in DICOM" in panel.status.text()
     assert panel.export_button.isEnabled()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_map_of_another_scan_is_refused_although_the_one_beside_it_fits(
+    panel, viewer, qtbot, tmp_path, scan
+):
+    own = series_of([read_source(scan).originals[0].stack])
+    other = [{**own[0], "sha256": "0" * 64}]
+    of_own, of_other = list(panel.desk.maps)[:2]
+    for layer, series in ((of_own, own), (of_other, other)):
+        layer.metadata["metaqsm"]["record"]["inputs"] = {"magnitude": {"layer": "m", "series": series}}
+    panel.out.setText(str(tmp_path / "out"))
+    press(panel, qtbot)
+    assert "made from other DICOM files" in panel.status.text()
+    assert not (tmp_path / "out").exists()
+    of_other.metadata["metaqsm"]["record"]["inputs"] = {"magnitude": {"layer": "m", "series": own}}
+    press(panel, qtbot)
+    assert panel.status.text().startswith("Written")
 
 
 def test_a_second_export_into_the_same_folder_is_refused_and_leaves_the_first(panel, qtbot, tmp_path):
