@@ -194,7 +194,8 @@ def _watching(quiet: bool) -> Iterator[Callable[[Progress], None]]:
 def _tell_line(progress: Progress) -> None:
     latest = progress.latest
     if latest is None:
-        print(f"Dask's dashboard: {progress.dashboard}", file=sys.stderr, flush=True)
+        if progress.dashboard:
+            print(f"Dask's dashboard: {progress.dashboard}", file=sys.stderr, flush=True)
         return
     ended = progress.done + progress.failed
     what = f"{latest.label} {latest.status}" + (f" ({latest.reason})" if latest.reason else "")

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import dask
@@ -22,6 +21,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from napari_metaqsm.cohort.memory import Share
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.staging import scratch
 
 COMPUTE, FILES, GPU = "compute", "files", "GPU"
 # So many times a task whose process died is tried again before Dask gives it up; see ``run``.
@@ -44,34 +44,59 @@ _CONFIGURATION = {
     "distributed.worker.memory.pause": 0.9,
     "distributed.worker.memory.terminate": 0.98,
 }
+_NO_DASHBOARD = 'for a dashboard: pip install "napari-metaqsm[all]"'
 # Each of these libraries counts the machine's cores by itself, once, where it is not told.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
-    """Where to compute.
+    """Where to compute. Workers may join and leave: :meth:`look` tells of those that are there now.
 
     Parameters
     ----------
+    dashboard : its address, or how to get one; "" where the scheduler has none
+    first_s, again_s : for how long there may be no worker at all, at first and after there was one
     resources : those that at least one worker names
-    places : scans that can be computed at once
-    dashboard : its address, or how to get one
-    patience_s : for how long there may be no worker at all
+    places : scans that can be computed at once; 0 where there is no worker
     """
 
     client: Client
-    resources: frozenset[str]
-    places: int
     dashboard: str
-    patience_s: float = math.inf
+    first_s: float
+    again_s: float
+    resources: frozenset[str] = frozenset()
+    places: int = 0
+    _met: bool = False
+    _alone_since: float | None = None
+    _looked: float = -math.inf
 
-    def there(self) -> bool:
-        """Whether the scheduler answers and has a worker."""
-        try:
-            return self.client.status == "running" and bool(self.client.nthreads())
-        except OSError:
-            return False
+    def look(self, older_than_s: float = 0.0) -> None:
+        """See which workers there are, unless that was done less than so long ago."""
+        now = time.monotonic()
+        if now - self._looked < older_than_s:
+            return
+        self._looked = now
+        workers: dict[str, Any] = {}
+        if self.client.status == "running":
+            with suppress(OSError):
+                workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        self.places = sum(map(_places, workers.values()))
+        if workers:
+            self._met, self._alone_since = True, None
+            # Where there is none, those that come next are taken to be like those that were.
+            named = (name for worker in workers.values() for name in worker.get("resources", {}))
+            self.resources = frozenset(named)
+        elif self._alone_since is None:
+            self._alone_since = now
+
+    @property
+    def given_up(self) -> str:
+        """For how long there has been no worker, in words, where that is too long; else ""."""
+        alone = 0.0 if self._alone_since is None else self._looked - self._alone_since
+        if alone <= (self.again_s if self._met else self.first_s):
+            return ""
+        return f"there has been no worker for {round(alone)} s"
 
     def needs(self, *resources: str) -> dict[str, int] | None:
         """What a task asks for: the first of the resources that a worker has, if any."""
@@ -89,12 +114,10 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
     settings = {**_CONFIGURATION, "distributed.nanny.pre-spawn-environ": environment}
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
-        scratch = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="metaqsm-workers-", ignore_cleanup_errors=True)
-        )
+        folder = stack.enter_context(scratch("metaqsm-workers-"))
         common = {
             "memory_limit": int(share.bytes),
-            "local_directory": scratch,
+            "local_directory": str(folder),
             "silence_logs": logging.CRITICAL,
         }
         computing = {"nthreads": 2, "resources": {COMPUTE: 1, FILES: 1}, "env": _hidden(gpus)}
@@ -104,12 +127,14 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
             card = {"nthreads": 1, "resources": {GPU: 1}, "env": {"CUDA_VISIBLE_DEVICES": str(n)}}
             specification[f"gpu-{n}"] = {"cls": Nanny, "options": {**common, **card}}
         scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
-        cluster = stack.enter_context(
+        workers = stack.enter_context(
             SpecCluster(specification, scheduler, silence_logs=_QUIET, name="metaqsm")
         )
-        client = stack.enter_context(Client(cluster, set_as_default=False))
+        client = stack.enter_context(Client(workers, set_as_default=False))
         client.wait_for_workers(len(specification), timeout=_SECONDS_TO_FIRST_WORKER)
-        yield _described(client, _PATIENCE_SECONDS)
+        cluster = Cluster(client, _dashboard(client) or _NO_DASHBOARD, _PATIENCE_SECONDS, _PATIENCE_SECONDS)
+        cluster.look()
+        yield cluster
 
 
 def _hidden(gpus: int) -> dict[str, str]:
@@ -121,35 +146,30 @@ def _hidden(gpus: int) -> dict[str, str]:
 def existing_cluster(address: str) -> Iterator[Cluster]:
     """The workers of a scheduler that is there, which are left as they are.
 
+    There need not be one yet: an adaptive cluster starts workers once there is work.
+
     Raises
     ------
     InputError
-        When no scheduler answers, or it has no worker.
+        When no scheduler answers.
     """
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"scheduler is {address!r}; none answers there ({error})") from error
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_SECONDS_TO_FIRST_WORKER)
-        except TimeoutError:
-            raise InputError(f"the scheduler {address} has no worker; start some, or wait for them") from None
-        yield _described(client)
+        cluster = Cluster(client, _dashboard(client), _SECONDS_TO_FIRST_WORKER, math.inf)
+        cluster.look()
+        yield cluster
 
 
-def _described(client: Client, patience_s: float = math.inf) -> Cluster:
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    named = frozenset(name for worker in workers.values() for name in worker.get("resources", {}))
-    places = sum(
-        int(w["resources"].get(COMPUTE, 0) + w["resources"].get(GPU, 0))
-        if w.get("resources")
-        else w["nthreads"]
-        for w in workers.values()
+def _dashboard(client: Client) -> str:
+    """Its address; "" where the scheduler has none, for it serves other pages at that address even so."""
+    # Pickled by value, as no function with a name would be: a scheduler need not have this package.
+    there = client.run_on_scheduler(
+        lambda dask_scheduler: bool(getattr(dask_scheduler.http_application, "applications", ()))
     )
-    link = client.dashboard_link
-    dashboard = link if find_spec("bokeh") else 'for a dashboard: pip install "napari-metaqsm[all]"'
-    return Cluster(client, named, max(1, places), dashboard, patience_s)
+    return client.dashboard_link if there else ""
 
 
 def _places(worker: dict[str, Any]) -> int:

@@ -87,7 +87,7 @@ def write_group(out: str | os.PathLike) -> list[Path]:
     out = Path(out)
     scans: list[_Scan] = []
     with staged(out) as temporary:
-        with (temporary / REGIONS).open("w", encoding="utf-8", newline="\n") as table:
+        with _opened(temporary / REGIONS) as table:
             _write_row(table, _REGION_COLUMNS)
             for file in sorted((out / FOLDER).glob("*.json")):
                 outcome = read_outcome(file)
@@ -105,7 +105,7 @@ def write_group(out: str | os.PathLike) -> list[Path]:
             content = {column: {"Description": words} for column, words in columns.items()}
             (temporary / names[-1]).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         page = group_page([scan.looked for scan in scans], groups, dictionaries)
-        (temporary / PAGE).write_text(page, encoding="utf-8")
+        (temporary / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     return [out / name for name in names]
 
 
@@ -196,13 +196,18 @@ def _write_regions(table: TextIO, subject: Sequence[str], measures: Mapping[str,
             _write_row(table, (*before, title, *size, *counted, *figures))
 
 
+def _opened(file: Path) -> TextIO:
+    """A table to be written; what it tells may hold names of files, which need not be text."""
+    return file.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
 def _write_qc(file: Path, scans: Sequence[_Scan]) -> dict[str, str]:
     """A row for every scan; what its columns hold."""
     maps = dict.fromkeys(title for scan in scans for title in scan.maps)
     columns = dict(_QC_COLUMNS)
     for title in maps:
         columns |= {_map_column(title, key): words.format(title) for key, words in _MAP_COLUMNS.items()}
-    with file.open("w", encoding="utf-8", newline="\n") as table:
+    with _opened(file) as table:
         _write_row(table, columns)
         for scan in scans:
             apart = "; ".join(_short(outlier) for outlier in scan.looked.outliers)

@@ -55,7 +55,7 @@ def write_outcome(outcome: Outcome, out: Path) -> Path:
     text = json.dumps(dataclasses.asdict(outcome), indent=1, ensure_ascii=False)
     file = outcome_file(outcome.label, out)
     with staged(file.parent) as folder:
-        (folder / file.name).write_text(text + "\n", encoding="utf-8")
+        (folder / file.name).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return file
 
 
@@ -83,5 +83,5 @@ def write_table(outcomes: Iterable[Outcome], out: Path) -> Path:
         rows.append((o.label, o.status, o.reason, f"{o.seconds:.1f}", o.worker, "; ".join(o.warnings)))
     text = "\n".join("\t".join(" ".join(cell.split()) or "n/a" for cell in row) for row in rows)
     with staged(Path(out) / FOLDER) as folder:
-        (folder / TABLE).write_text(text + "\n", encoding="utf-8")
+        (folder / TABLE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return Path(out) / FOLDER / TABLE

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections import deque
@@ -51,7 +52,7 @@ class Progress:
     done, failed, total : scans; those that were finished before are among ``done``
     seconds_left : None before the first has come
     latest : the outcome that has just come
-    dashboard : Dask's, its address or how to get one
+    dashboard : Dask's, its address or how to get one; "" where it has none
     """
 
     done: int
@@ -342,12 +343,12 @@ def _ended(jobs: Iterable[work.Job], cluster: Cluster) -> Iterator[tuple[work.Jo
     suspected: each gets a turn alone at the end, which tells the one that kills from those beside it.
     """
     suspects: list[work.Job] = []
-    for job, given in _in_turn(jobs, cluster, IN_FLIGHT * cluster.places):
+    for job, given in _in_turn(jobs, cluster, lambda: IN_FLIGHT * max(1, cluster.places)):
         if isinstance(given, KilledWorker):
             suspects.append(job)
         else:
             yield job, given
-    for job, given in _in_turn(suspects, cluster, 1):
+    for job, given in _in_turn(suspects, cluster, lambda: 1):
         if isinstance(given, KilledWorker):
             given = work.Failure(
                 f"its worker was killed {2 * (given.allowed_failures + 1)} times, at last with no other scan "
@@ -356,43 +357,41 @@ def _ended(jobs: Iterable[work.Job], cluster: Cluster) -> Iterator[tuple[work.Jo
         yield job, given
 
 
-def _in_turn(jobs: Iterable[work.Job], cluster: Cluster, most: int) -> Iterator[tuple[work.Job, Any]]:
+def _in_turn(
+    jobs: Iterable[work.Job], cluster: Cluster, most: Callable[[], int]
+) -> Iterator[tuple[work.Job, Any]]:
+    """Each job with what came of it; ``most`` at once, which changes with the workers."""
     waiting = iter(jobs)
     running: dict[Future, work.Job] = {}
     ended = as_completed(loop=cluster.client.loop)
-
-    def submit(count: int) -> None:
-        for _, job in zip(range(count), waiting, strict=False):
-            future = _submit(job, cluster)
-            running[future] = job
-            ended.add(future)
-
     try:
-        submit(most)
-        while running:
-            _wait(ended, cluster)
+        while True:
+            cluster.look(_LOOK_SECONDS)
+            if cluster.given_up:
+                raise _NoWorker(cluster.given_up)
+            for job in itertools.islice(waiting, max(0, most() - len(running))):
+                future = _submit(job, cluster)
+                running[future] = job
+                ended.add(future)
+            if not running:
+                return
+            if not _ready(ended):
+                continue
             future = next(ended)
             job = running.pop(future)
             given = _given(future)
             future.release()
-            submit(1)
             yield job, given
     finally:
         cluster.client.cancel(list(running))
 
 
-def _wait(ended: as_completed, cluster: Cluster) -> None:
-    """Until a future has ended; raises ``_NoWorker`` where none can."""
-    started = looked = time.monotonic()
-    while not ended.has_ready():
+def _ready(ended: as_completed) -> bool:
+    """Whether a future has ended, at once or within the time after which workers are looked at again."""
+    started = time.monotonic()
+    while not ended.has_ready() and time.monotonic() - started < _LOOK_SECONDS:
         time.sleep(_POLL_SECONDS)
-        now = time.monotonic()
-        if now - looked > _LOOK_SECONDS:
-            looked = now
-            if cluster.there():
-                started = now
-            elif now - started > cluster.patience_s:
-                raise _NoWorker(f"there has been no worker for {round(now - started)} s")
+    return ended.has_ready()
 
 
 def _given(future: Future) -> Any:

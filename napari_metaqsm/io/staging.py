@@ -135,14 +135,28 @@ def _keep(file: Path, place: Path) -> None:
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
+def scratch(prefix: str) -> Iterator[Path]:
+    """A folder of this process alone among the system's temporary ones, gone when the block ends.
+
+    Those of the same prefix that processes which were killed have left are removed.
+    """
+    folder = Path(tempfile.gettempdir())
+    _sweep(folder, prefix)
+    with _temporary(folder, prefix, 0o700) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _temporary(folder: Path, prefix: str = _PREFIX, mode: int = 0o777) -> Iterator[Path]:
     """A new folder in ``folder``, which no other process sweeps away while this one lives."""
     temporary, lock = None, None
     while temporary is None or not temporary.exists():  # it was swept before it was locked
-        temporary = folder / f"{_PREFIX}{secrets.token_hex(4)}"
-        temporary.mkdir()
-        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        temporary = folder / f"{prefix}{secrets.token_hex(4)}"
+        temporary.mkdir(mode)
+        try:
             lock = _lock(temporary)
+        except (BlockingIOError, FileNotFoundError):
+            temporary = None
     try:
         yield temporary
     finally:
@@ -173,9 +187,9 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path, prefix: str = _PREFIX) -> None:
     """Remove the temporary folders of processes that ended before they could."""
-    for left in folder.glob(f"{_PREFIX}*"):
+    for left in folder.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             lock = _lock(left)
             try:

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from napari.qt.threading import FunctionWorker, create_worker
 from qtpy.QtCore import QObject, Signal
 
-from napari_metaqsm.errors import Cancelled, InputError
+from napari_metaqsm.errors import Cancelled, InputError, computer_fault
 from napari_metaqsm.method import running
 
 # A report costs the window a repaint; a loop may report a thousand times a second.
@@ -136,10 +135,5 @@ def plain_words(error: Exception) -> str:
     """What went wrong, as the window says it."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "there is not enough memory for this step; close other programs or crop the volume"
-    if isinstance(error, OSError):
-        return (
-            f"a file could not be read or written ({error.strerror or error}); check the disk and the folder"
-        )
-    return f"this step failed unexpectedly ({type(error).__name__}: {error}); hover here for details"
+    unexpected = f"this step failed unexpectedly ({type(error).__name__}: {error}); hover here for details"
+    return computer_fault(error) or unexpected

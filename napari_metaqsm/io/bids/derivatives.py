@@ -93,7 +93,7 @@ def write_dataset(out: str | os.PathLike, source: str | os.PathLike, software: M
         (temporary / ".bidsignore").write_text("\n".join(lines) + "\n", encoding="utf-8")
         if not (out / "README.md").exists():
             text = _README.format(name=name, pipeline=PIPELINE, record=RECORD)
-            (temporary / "README.md").write_text(text, encoding="utf-8")
+            (temporary / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
         _write_json(temporary / DATASET, content)
 
 
@@ -213,4 +213,5 @@ def _made(path: Path) -> Path:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be text
