@@ -375,7 +375,9 @@ def go_on(
     }
     if region_name == "region":
         sources["reference"] = describe_array(region)
-    record = make_record(sources, scan.geometry, scan.acquisition, records, references, scan.notes)
+    record = make_record(
+        sources, scan.geometry, scan.acquisition, records, references, scan.notes, scan.decisions
+    )
     return Result(scan, maps, record)
 
 
@@ -425,8 +427,9 @@ def reconstruct_orientations(
     if region is not None:
         sources["reference"] = describe_array(region)
     notes = list(dict.fromkeys(text for scan in scans for text in scan.notes))
+    decisions = list(dict.fromkeys(text for scan in scans for text in scan.decisions))
     own["result"] = name
-    record = make_record(sources, first.geometry, first.acquisition, [own], {name: about}, notes)
+    record = make_record(sources, first.geometry, first.acquisition, [own], {name: about}, notes, decisions)
     maps = {n: values for n, values in outputs.items() if n != "susceptibility"}
     return Result(first, {**maps, name: chi}, record)
 

@@ -34,6 +34,7 @@ def make_record(
     steps: Sequence[Mapping[str, Any]],
     reference: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    decisions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The whole record of a result, as plain JSON values.
 
@@ -42,7 +43,9 @@ def make_record(
     inputs : what each input was: files with their hashes, or :func:`describe_array`
     steps : the records of the steps run, in order
     reference : of the susceptibility maps, by map
-    notes : what was assumed while reading the inputs
+    notes : what was assumed while reading the inputs, is missing or has to be read with care; they stand
+        before the warnings of the steps
+    decisions : how the inputs were read; no warnings
     """
     return {
         "software": software_versions(),
@@ -53,6 +56,7 @@ def make_record(
         "steps": [dict(step) for step in steps],
         "reference": dict(reference or {}),
         "units": UNITS,
+        "decisions": list(decisions),
         "warnings": [*notes, *(text for step in steps for text in step.get("warnings", ()))],
     }
 

@@ -215,7 +215,8 @@ class Scan:
     mask : (i, j, k), zero outside
     space : what the reader needs to write results where the input lay (see ``io.nifti``)
     sources : file of each array, for the record
-    notes : what the reader decided or had to assume, in words
+    decisions : how the reader took the data, and from which evidence, in words; nothing to worry about
+    notes : what was assumed, is missing or has to be read with care, in words
 
     Raises
     ------
@@ -234,6 +235,7 @@ class Scan:
     space: Any = None
     sources: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("phase", "magnitude"):

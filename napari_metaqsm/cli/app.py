@@ -37,6 +37,20 @@ InvertOption = Annotated[
     list[str] | None,
     typer.Option(help=f"Inversion method; several give several maps [{' and '.join(DEFAULT_INVERSIONS)}]."),
 ]
+AlternatingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--alternating-slices/--no-alternating-slices",
+        help="Real and imaginary parts change sign from slice to slice, or not [the data tell].",
+    ),
+]
+DifferenceOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--phase-difference/--no-phase-difference",
+        help="The phase is the difference of two echoes, or not [names and headers tell].",
+    ),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")]
 
 
@@ -137,8 +151,11 @@ def parameters_in(settings: list[str]) -> dict[str, dict[str, str]]:
     return values
 
 
-def tell(warnings: Iterable[str], files: Iterable[Path], quiet: bool) -> None:
+def tell(warnings: Iterable[str], files: Iterable[Path], quiet: bool, decisions: Iterable[str] = ()) -> None:
+    """How data were read, and what is to be noted, on standard error; the files made, on standard output."""
     if not quiet:
+        for text in decisions:
+            print(f"read: {text}", file=sys.stderr)
         for text in warnings:
             print(f"note: {text}", file=sys.stderr)
         for file in files:

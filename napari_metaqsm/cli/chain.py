@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_metaqsm.cli.app import (
+    AlternatingOption,
     BackgroundOption,
     DeviceOption,
+    DifferenceOption,
     FitOption,
     InvertOption,
     QuietOption,
@@ -61,6 +63,8 @@ def run(
     series: Annotated[
         str | None, typer.Option(help="Of DICOM, the numbers of the series to use, as 8,9.")
     ] = None,
+    alternating_slices: AlternatingOption = None,
+    phase_difference: DifferenceOption = None,
     mask: Annotated[
         str | None, typer.Option(help="A file, a mask method (brain, threshold, phase_quality), or none.")
     ] = None,
@@ -96,6 +100,8 @@ def run(
         phase_sign=phase_sign,
         phase_pi=phase_pi,
         series=series_in(series),
+        alternating_slices=alternating_slices,
+        phase_difference=phase_difference,
     )
     region = load_region(Path(reference), scan) if names_file(reference) else reference
     if mask and not mask_file:
@@ -111,7 +117,7 @@ def run(
     with progress(quiet):
         result = reconstruct(scan, chain, device=device, reference=region)
         files = save(result, out)
-    tell(result.record["warnings"], files, quiet)
+    tell(result.record["warnings"], files, quiet, result.record["decisions"])
 
 
 @app.command()
@@ -200,7 +206,7 @@ def cosmos(
     with progress(quiet):
         result = reconstruct_orientations(scans, step, device=device, reference=region)
         files = save(result, out)
-    tell(result.record["warnings"], files, quiet)
+    tell(result.record["warnings"], files, quiet, result.record["decisions"])
 
 
 @app.command()

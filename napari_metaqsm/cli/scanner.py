@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import QuietOption, app, progress, series_in
+from napari_metaqsm.cli.app import (
+    AlternatingOption,
+    DifferenceOption,
+    QuietOption,
+    app,
+    progress,
+    series_in,
+)
 
 if TYPE_CHECKING:
     from napari_metaqsm.io.dicom.convert import Converted, Survey
@@ -24,6 +31,8 @@ def convert(
     series: Annotated[
         str | None, typer.Option(help="Numbers of the series to use, as 8,9 [all that belong together].")
     ] = None,
+    alternating_slices: AlternatingOption = None,
+    phase_difference: DifferenceOption = None,
     list_: Annotated[bool, typer.Option("--list", help="Only say what is there; convert nothing.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -34,8 +43,8 @@ def convert(
     if not list_:
         check_writable(out)
     with progress(quiet):
-        found = survey(paths, series_in(series))
-        converted = [] if list_ else convert_runs(found, out)
+        found = survey(paths, series_in(series), phase_difference)
+        converted = [] if list_ else convert_runs(found, out, alternating_slices)
     for path, why in found.refused:
         print(f"not used: {path}: {why}", file=sys.stderr)
     if quiet and not list_:
@@ -44,22 +53,25 @@ def convert(
 
 
 def _show(found: Survey, converted: list[Converted]) -> None:
-    """Each run with its parts, what was decided, and where it lies now."""
+    """Each run with its parts, what was decided, and where it lies now; then what holds for all."""
     made = {one.name: one for one in converted}
     for run in found.runs:
         print(run.name)
         _table(run)
         one = made.get(run.name)
         # The first decisions say what the table does.
-        for text in one.decisions[len(run.parts) :] if one else ():
+        decisions = one.decisions[len(run.parts) :] if one else run.decisions
+        for text in (text for text in decisions if text not in found.decisions):
             print(f"  {text}")
-        for text in run.notes:
-            print(f"  note: {text}")
+        for text in dict.fromkeys((*run.notes, *(one.notes if one else ()))):
+            if text not in found.notes:
+                print(f"  note: {text}")
         for file in (file for files in one.files.values() for file in files) if one else ():
             print(f"  {file}")
         print()
-    whole = found.notes if not converted else [n for n in converted[0].notes if n not in found.runs[0].notes]
-    for text in whole:
+    for text in found.decisions:
+        print(text)
+    for text in found.notes:
         print(f"note: {text}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,11 +16,32 @@ _SHOWN = 0.2
 # So large a part of the signal must lie between slices that agree with the whole.
 _AGREE = 0.75
 _ROWS = 16
+# Said where it is given whether their sign alternates.
+NO_PARTS = "alternating_slices is given, but the phase comes from no real and imaginary parts; leave it out"
+
+
+class Polar(NamedTuple):
+    """Magnitude and phase of real and imaginary parts.
+
+    Parameters
+    ----------
+    magnitude : as the parts, float32
+    phase : rad in [-pi, pi], float32; up to one constant pi where slices were negated
+    alternating : whether every second slice was negated
+    words : what was decided, and why
+    doubtful : whether the data do not show that it is so
+    """
+
+    magnitude: np.ndarray
+    phase: np.ndarray
+    alternating: bool
+    words: str
+    doubtful: bool
 
 
 def magnitude_and_phase(
     real: np.ndarray, imaginary: np.ndarray, slice_axis: int | None, alternating: bool | None = None
-) -> tuple[np.ndarray, np.ndarray, bool, str]:
+) -> Polar:
     """Magnitude and phase, every second slice negated where the sign alternates along the slices.
 
     Scanners that leave out the shift of the Fourier transform along the slices store the complex image
@@ -33,13 +55,6 @@ def magnitude_and_phase(
     slice_axis : 0, 1 or 2, of the spatial axes: the one that runs from slice to slice; None where that
         is not known, and the axis along which the sign alternates most is looked at
     alternating : whether the sign alternates; None tells it from the data
-
-    Returns
-    -------
-    magnitude : as ``real``, float32
-    phase : rad in [-pi, pi], float32; up to one constant pi where slices were negated
-    alternating : whether every second slice was negated
-    words : what was decided, and why
 
     Raises
     ------
@@ -57,7 +72,7 @@ def magnitude_and_phase(
     found = {axis: _steps(real, imaginary, axis) for axis in axes}
     slice_axis = min(axes, key=lambda axis: found[axis].cosine or 0.0)
     steps = found[slice_axis]
-    negate, words = _decide(steps, alternating)
+    negate, words, doubtful = _decide(steps, alternating)
     sign = np.ones(real.shape[real.ndim - 3 + slice_axis], np.float32)
     if negate:
         sign[1::2] = -1
@@ -70,7 +85,7 @@ def magnitude_and_phase(
         a, b = (part.astype(np.float32) * sign for part in (a, b))
         np.hypot(a, b, out=m)
         np.arctan2(b, a, out=p)
-    return magnitude, phase, negate, words
+    return Polar(magnitude, phase, negate, words, doubtful)
 
 
 @dataclass(frozen=True)
@@ -108,26 +123,29 @@ def _steps(real: np.ndarray, imaginary: np.ndarray, slice_axis: int) -> _Steps:
     return _Steps(cosine, agreeing)
 
 
-def _decide(steps: _Steps, alternating: bool | None) -> tuple[bool, str]:
+def _decide(steps: _Steps, alternating: bool | None) -> tuple[bool, str, bool]:
+    """Whether to negate, why, and whether the data leave that in doubt."""
     if steps.cosine is None:
-        return bool(alternating), "real and imaginary parts hold no signal"
+        return bool(alternating), "real and imaginary parts hold no signal", True
     step = f"the mean cosine of the phase step between slices is {steps.cosine:.2f}"
     shown = abs(steps.cosine) >= _SHOWN and steps.agreeing >= _AGREE
     found = shown and steps.cosine < 0
     if alternating is None:
         if found:
-            return True, f"real and imaginary parts change sign from slice to slice, undone ({step})"
+            return True, f"real and imaginary parts change sign from slice to slice, undone ({step})", False
         if shown:
-            return False, f"real and imaginary parts keep their sign from slice to slice ({step})"
-        return False, (
+            return False, f"real and imaginary parts keep their sign from slice to slice ({step})", False
+        return (
+            False,
             f"whether real and imaginary parts change sign from slice to slice does not show ({step}): "
-            "they were left as stored"
+            "they were left as stored (--alternating-slices overrides)",
+            True,
         )
     if alternating:
         doubt = "" if found else ", although the data do not show that their sign alternates"
-        return True, f"every second slice was negated{doubt} ({step})"
+        return True, f"every second slice was negated{doubt} ({step})", not found
     doubt = ", although the data show that their sign alternates" if found else ""
-    return False, f"no slice was negated{doubt} ({step})"
+    return False, f"no slice was negated{doubt} ({step})", found
 
 
 def _across(slice_axis: int) -> int:

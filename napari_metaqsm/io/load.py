@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.complex_parts import magnitude_and_phase
-from napari_metaqsm.io.dicom import vendors
-from napari_metaqsm.io.dicom.facts import Facts
+from napari_metaqsm.io.acquisition import acquisition_of, check_known
+from napari_metaqsm.io.complex_files import parts_to_read, polar_of
+from napari_metaqsm.io.complex_parts import NO_PARTS
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.nifti import (
     Space,
@@ -28,13 +28,20 @@ from napari_metaqsm.io.nifti import (
     staged,
     write,
 )
-from napari_metaqsm.io.pairing import COMPLEX, Run, find_runs, guess, in_echo_order, nifti_files
+from napari_metaqsm.io.pairing import (
+    COMPLEX,
+    Run,
+    find_runs,
+    guess,
+    in_echo_order,
+    nifti_files,
+    told_difference,
+)
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
-from napari_metaqsm.scan import Acquisition, Geometry, Scan
+from napari_metaqsm.scan import Geometry, Scan
 from napari_metaqsm.units import FIELD_UNITS, ppm_from
 
 __all__ = [
-    "acquisition_of",
     "check_same_place",
     "check_writable",
     "describe_file",
@@ -52,7 +59,6 @@ _CORNER_TOLERANCE = 0.05
 _LARGEST_PPM = {"total_field": 50.0, "local_field": 5.0}
 _UNIT_SPELLINGS = {"hz": "Hz", "rad/s": "rad/s", "rads/s": "rad/s", "ppm": "ppm"}
 _PER_ECHO = ("phase", "magnitude", *COMPLEX)
-_RADIANS = ("rad", "rads", "radian", "radians")
 
 
 class Saveable(Protocol):
@@ -82,6 +88,8 @@ def load(
     phase_sign: int | None = None,
     phase_pi: float | None = None,
     series: Sequence[int] | None = None,
+    alternating_slices: bool | None = None,
+    phase_difference: bool | None = None,
 ) -> Scan:
     """Read a scan from a folder or from files, with what their headers and sidecars say.
 
@@ -104,10 +112,15 @@ def load(
     phase_pi : the stored value that means pi; None takes what the sidecar states, pi where it says
         radians, and else leaves it to be recognised
     series : of DICOM, the numbers of the series to use, where there are several runs
+    alternating_slices : whether real and imaginary parts change sign from slice to slice, as in exports
+        of GE; None takes the vendor's rule, or tells it from the data
+    phase_difference : whether the phase is the difference of two echoes; None takes what names, sidecars
+        or DICOM headers say
 
     Returns
     -------
-    Scan, its arrays in the files' own axes; fields in ppm; ``notes`` says what was assumed
+    Scan, its arrays in the files' own axes; fields in ppm; ``decisions`` say how the files were read and
+    ``notes`` what was assumed or is missing
 
     Raises
     ------
@@ -124,10 +137,12 @@ def load(
 
         stated = {
             "unit": unit, "echo_times_s": echo_times_s, "b0_tesla": b0_tesla, "b0_direction": b0_direction,
-            "phase_sign": phase_sign, "phase_pi": phase_pi,
+            "phase_sign": phase_sign, "phase_pi": phase_pi, "alternating_slices": alternating_slices,
+            "phase_difference": phase_difference,
         }  # fmt: skip
         return open_dicom(_as_list(paths), series=series, **given, **stated)
     notes: list[str] = []
+    decisions: list[str] = []
     files = _chosen_run(_as_list(paths), notes) if _as_list(paths) else {}
     files.update({role: _in_order(_as_list(p)) for role, p in given.items() if p is not None})
     if phase is not None:
@@ -135,7 +150,13 @@ def load(
     difference = "phase_difference" in files or _is_difference(files.get("phase", ()))
     if "phase_difference" in files:
         files["phase"] = files.pop("phase_difference")
-    parts = _complex_parts(files, notes)
+    parts = parts_to_read(files, decisions)
+    if alternating_slices is not None and not parts:
+        raise InputError(NO_PARTS)
+    decisions += told_difference(difference, phase_difference)
+    if phase_difference is not None:
+        _check_difference(files, phase_difference)
+        difference = phase_difference
     files = {role: files[role] for role in (*given, *parts) if role in files}
     if not files:
         raise InputError("there is nothing to read; give a folder, or files as phase, total or local field")
@@ -149,13 +170,16 @@ def load(
         b0_tesla=b0_tesla,
         phase_sign=phase_sign,
         phase_pi=math.pi if parts else phase_pi,
-        notes=notes,
+        decisions=decisions,
     )
     if "phase" in sidecars:
-        _check_known(acquisition, files.get("phase", files.get("real"))[0])
+        check_known(acquisition, files.get("phase", files.get("real"))[0])
     arrays, space = _read_all(files, notes)
     if parts:
-        _polar(arrays, sidecars, notes)
+        real, imaginary = (arrays.pop(role) for role in parts)
+        polar = polar_of(real, imaginary, sidecars["real"], alternating_slices, decisions, notes)
+        arrays["phase"] = polar.phase
+        arrays.setdefault("magnitude", polar.magnitude)
     geometry = _geometry(space, b0_direction, sidecars)
     _fields_to_ppm(arrays, files, sidecars, unit, acquisition.b0_tesla, notes)
     return Scan(
@@ -165,6 +189,7 @@ def load(
         space=space,
         sources={role: [describe_file(p) for p in paths] for role, paths in files.items()},
         notes=tuple(dict.fromkeys(notes)),
+        decisions=tuple(dict.fromkeys(decisions)),
     )
 
 
@@ -250,111 +275,20 @@ def _is_difference(paths: Sequence[Path]) -> bool:
     return len(paths) == 1 and guess(paths[0]).role == "phase_difference"
 
 
-def _complex_parts(files: Mapping[str, tuple[Path, ...]], notes: list[str]) -> tuple[str, ...]:
-    """The roles of real and imaginary parts where the phase has to come from them."""
-    there = [role for role in COMPLEX if role in files]
-    if "phase" in files or "total_field" in files or "local_field" in files:
-        if there:
-            names = ", ".join(p.name for role in there for p in files[role])
-            notes.append(f"not used, for there is phase or field: {names}")
-        return ()
-    if len(there) == 1:
+def _check_difference(files: Mapping[str, tuple[Path, ...]], difference: bool) -> None:
+    """Refuse to be told of a phase difference where there is no phase, or one of several files."""
+    if "phase" not in files:
         raise InputError(
-            f"{files[there[0]][0].name} is the {there[0]} part of an image whose other part is missing; "
-            "without both there is no phase, give real and imaginary files"
+            "phase_difference is given, but there is no phase among the files; it tells of phase alone"
         )
-    return tuple(there)
-
-
-def _polar(arrays: dict[str, np.ndarray], sidecars: dict[str, list[Sidecar]], notes: list[str]) -> None:
-    """Put magnitude and phase in place of real and imaginary parts; a magnitude that was read is kept."""
-    maker = next((s.manufacturer for s in sidecars["real"] if s.manufacturer), "")
-    alternating = vendors.rule_for(Facts(maker, part="real")).alternating_slices
-    magnitude, phase, _, words = magnitude_and_phase(
-        arrays.pop("real"), arrays.pop("imaginary"), None, alternating
-    )
-    arrays["phase"] = phase
-    arrays.setdefault("magnitude", magnitude)
-    notes.append(f"phase is computed from real and imaginary parts; {words}")
-
-
-# -------------------------------------------------------------------------------- acquisition
-def acquisition_of(
-    sidecars: dict[str, list[Sidecar]],
-    difference: bool = False,
-    *,
-    echo_times_s: Sequence[float] | None = None,
-    b0_tesla: float | None = None,
-    phase_sign: int | None = None,
-    phase_pi: float | None = None,
-    notes: list[str] | None = None,
-) -> Acquisition:
-    """What the sidecars of each role say of the acquisition; given values go before theirs.
-
-    Parameters
-    ----------
-    difference : whether the phase is the difference of two echoes
-    notes : takes what was decided, in words
-    """
-    notes = [] if notes is None else notes
-    every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
-    if b0_tesla is None:
-        b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
-    if phase_sign is None:
-        phase_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
-    if phase_sign is None:
-        maker = next((s.manufacturer for s in every if s.manufacturer), "")
-        phase_sign = vendors.phase_sign(maker)
-        if phase_sign == -1 and "phase" in sidecars:
-            notes.append(f"the phase is from {maker}, which stores it inverted: phase sign -1")
-    if phase_pi is None:
-        phase_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
-    if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):
-        phase_pi = math.pi
-    times = _difference_time(sidecars, echo_times_s) if difference else _times(sidecars, echo_times_s)
-    return Acquisition(times, b0_tesla, phase_sign, phase_pi)
-
-
-def _times(sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None) -> tuple[float, ...] | None:
-    if given is not None:
-        return tuple(given)
-    for role in ("phase", "magnitude"):
-        times = [s.echo_times_s for s in sidecars.get(role, ())]
-        if times and all(times):
-            return tuple(t for each in times for t in each)
-    return None
-
-
-def _difference_time(
-    sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None
-) -> tuple[float, ...] | None:
-    if given is not None:
-        times = tuple(given)
-    else:
-        stated = [s.difference_s for s in sidecars.get("phase", ()) if s.difference_s is not None]
-        times = tuple(stated) or tuple(t for s in sidecars.get("magnitude", ()) for t in s.echo_times_s)
-        if not stated and len(times) != 2:
-            return None
-    if len(times) == 2:
-        Acquisition(times)  # refuses milliseconds and the wrong order before they are subtracted
-        times = (round(times[1] - times[0], 9),)
-    return times
-
-
-def _check_known(acquisition: Acquisition, file: Path) -> None:
-    sidecar = file.name.split(".")[0] + ".json"
-    if acquisition.echo_times_s is None:
+    if difference and len(files["phase"]) > 1:
         raise InputError(
-            f"the echo times of {file.name} are missing; give them in seconds (--echo-times), "
-            f"or as EchoTime in {sidecar}"
-        )
-    if acquisition.b0_tesla is None:
-        raise InputError(
-            f"the field strength of {file.name} is missing; give it in tesla (--b0), "
-            f"or as MagneticFieldStrength in {sidecar}"
+            f"phase_difference is given, but there are {len(files['phase'])} files of phase; the difference "
+            "of two echoes is one"
         )
 
 
+# -------------------------------------------------------------------------------- arrays
 def _geometry(space: Space, given: Sequence[float] | None, sidecars: dict[str, list[Sidecar]]) -> Geometry:
     geometry = space.geometry()
     stated = next((s.b0_direction for every in sidecars.values() for s in every if s.b0_direction), None)
@@ -364,7 +298,6 @@ def _geometry(space: Space, given: Sequence[float] | None, sidecars: dict[str, l
     return dataclasses.replace(geometry, b0_direction=tuple(direction))
 
 
-# -------------------------------------------------------------------------------- arrays
 def _read_all(files: dict[str, tuple[Path, ...]], notes: list[str]) -> tuple[dict[str, np.ndarray], Space]:
     """Every array by role, and the space they share: that of the first file that has one."""
     arrays: dict[str, np.ndarray] = {}

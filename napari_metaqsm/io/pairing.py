@@ -106,6 +106,21 @@ def guess(path: str | Path) -> Guess:
     return Guess(path, role, echo or sidecar.echo_number, name.strip("_"), sidecar)
 
 
+def told_difference(found: bool, given: bool | None) -> tuple[str, ...]:
+    """What is said of a phase where it is the difference of two echoes, or is given not to be.
+
+    Parameters
+    ----------
+    found : whether names and headers say so
+    given : what goes before that
+    """
+    if given is None or given == found:
+        return ("the phase is the difference of two echoes (--no-phase-difference overrides)",) * found
+    if given:
+        return ("the phase is taken for the difference of two echoes, as was given; no header says so",)
+    return ("the phase is taken for that of one echo, as was given; it would be read as a difference of two",)
+
+
 def _without(name: str, hit: re.Match) -> str:
     return re.sub("_+", "_", name[: hit.start()] + name[hit.end() :])
 

@@ -37,8 +37,8 @@ START = "initial_susceptibility"
 class Origin:
     """Where an input came from, as it was when the job was made.
 
-    ``sources`` are the series of a scanner that it is of; ``notes`` what was decided when it was read, and
-    what of that the user decided otherwise.
+    ``sources`` are the series of a scanner that it is of; ``decisions`` how it was read; ``notes`` what was
+    assumed or missing then, and what the user decided otherwise.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Origin:
     record: Mapping[str, Any] | None
     sources: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
+    decisions: Sequence[str] = ()
 
     def described(self, values: np.ndarray) -> dict[str, Any]:
         """What a record says of an input that was not computed: no folder, for that may name a patient."""
@@ -58,6 +59,10 @@ class Origin:
         record = self.record or {}
         of_steps = [text for step in record.get("steps", ()) for text in step.get("warnings", ())]
         return [*self.notes, *(text for text in record.get("warnings", ()) if text not in of_steps)]
+
+    def all_decisions(self) -> list[str]:
+        """Its own decisions, and those of its record."""
+        return [*self.decisions, *(self.record or {}).get("decisions", ())]
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,15 @@ class Job:
         outputs, own = self.compute(self)
         inputs, earlier = self._history()
         notes = dict.fromkeys(note for origin in self.origins.values() for note in origin.all_notes())
-        record = make_record(inputs, self.geometry, self.acquisition, [*earlier, own], notes=list(notes))
+        decisions = dict.fromkeys(text for origin in self.origins.values() for text in origin.all_decisions())
+        record = make_record(
+            inputs,
+            self.geometry,
+            self.acquisition,
+            [*earlier, own],
+            notes=list(notes),
+            decisions=list(decisions),
+        )
         return StepResult(outputs, record)
 
     def _history(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -162,7 +175,14 @@ def _job(
 def _origin(layer: Layer, geometry: Geometry, acquisition: Acquisition) -> Origin:
     known = metadata_of(layer)
     notes = [*known.get("notes", ()), *set_by_hand(known, geometry, acquisition)]
-    return Origin(layer.name, layer.source.path, known.get("record"), known.get("sources", ()), notes)
+    return Origin(
+        layer.name,
+        layer.source.path,
+        known.get("record"),
+        known.get("sources", ()),
+        notes,
+        known.get("decisions", ()),
+    )
 
 
 def show_results(viewer: ViewerModel, job: Job, result: StepResult) -> dict[str, Layer]:

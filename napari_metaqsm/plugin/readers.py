@@ -2,11 +2,12 @@
 
 Of DICOM the layers say more in ``layer.metadata["metaqsm"]``:
 
-===========  ========================================================================
-``notes``    what was decided and what is missing, in words; they go into every record
-``sources``  the series that the layer is of, for the record
-``dicom``    ``{"run": its name, "runs": [all that were opened with it]}``, plain values
-===========  ========================================================================
+=============  ==========================================================================
+``decisions``  how it was read, in words; they go into every record
+``notes``      what was assumed and what is missing, in words; among a record's warnings
+``sources``    the series that the layer is of, for the record
+``dicom``      ``{"run": its name, "runs": [all that were opened with it]}``, plain values
+=============  ==========================================================================
 
 and ``layer.metadata[OPENED_FROM]`` holds the folder. It is kept apart, for it is saved nowhere: folders of
 DICOM are often named after the patient.
@@ -25,10 +26,11 @@ import numpy as np
 from napari.utils.notifications import show_info
 
 from napari_metaqsm.errors import Cancelled, InputError
+from napari_metaqsm.io.acquisition import acquisition_of
 from napari_metaqsm.io.dicom.convert import Converted, Survey, convert_runs, survey
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.dicom.series import ScannerRun
-from napari_metaqsm.io.load import acquisition_of, unit_of
+from napari_metaqsm.io.load import unit_of
 from napari_metaqsm.io.nifti import is_nifti, read
 from napari_metaqsm.io.pairing import UNNAMED, Run, find_runs, guess, nifti_files
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
@@ -106,7 +108,7 @@ def _dicom_layers(paths: list[str]) -> list[LayerDataTuple]:
                 settings = layer[1]
                 settings["name"] += f", series {', '.join(str(s['series']) for s in run.sources[role])}"
                 known = settings["metadata"]["metaqsm"]
-                known["notes"] = [*run.decisions, *run.notes]
+                known["decisions"], known["notes"] = list(run.decisions), list(run.notes)
                 known["sources"] = list(run.sources[role])
                 known["dicom"] = {"run": run.name, "runs": told}
                 settings["metadata"][OPENED_FROM] = paths

@@ -19,6 +19,7 @@ from napari_metaqsm.report.methods_text import Methods, cited, methods_of, zero_
 from napari_metaqsm.report.pictures import Picture, map_pictures, region_plot
 from napari_metaqsm.report.steps import (
     Run,
+    decisions_of,
     number_in,
     parameter_text,
     reference_of,
@@ -152,7 +153,7 @@ def make_report(
         "pictures": list(map_pictures(study, wishes.window_ppm, wishes.voxels)),
         "regions": _regions(regions, wishes.unit),
         "spots": _spots(spots),
-        "acquisition": [Facts(tuple(acquisition_facts(study, scanner)))],
+        "acquisition": [Facts(tuple(acquisition_facts(study, scanner))), *_decisions(study)],
         "pipeline": [_steps(study, methods), _zeros(study), _versions(study)],
         "methods": _methods(methods),
     }  # fmt: skip
@@ -200,6 +201,11 @@ def _findings(study: Study, findings: Sequence[Finding] | None, notes: Sequence[
     elif not items:
         blocks.append(Text("Nothing was noted while the maps were made; no checks were asked for."))
     return blocks
+
+
+def _decisions(study: Study) -> list[Block]:
+    told = " ".join(_sentence(text) for text in decisions_of(study) if text.strip())
+    return [Text(f"How the data were read. {told}")] if told else []
 
 
 def _regions(regions: RegionMeasures | None, unit: str) -> list[Block]:

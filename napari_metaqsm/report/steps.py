@@ -110,6 +110,12 @@ def warnings_of(study: Study) -> list[str]:
     return list(texts)
 
 
+def decisions_of(study: Study) -> list[str]:
+    """How the data were read that the maps were made from, each statement once."""
+    records = (_mapping(study.records.get(title)) for title in study.maps)
+    return list(dict.fromkeys(text for record in records for text in _texts(record.get("decisions"))))
+
+
 # ------------------------------------------------------------------------------- parameters
 def parameter_text(run: Run, name: str) -> str:
     """A parameter in words, as "radius 6 mm" or "at most 200 iterations"; empty of a file as shipped."""

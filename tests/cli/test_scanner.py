@@ -37,7 +37,7 @@ def test_convert_shows_what_was_found_and_decided_and_writes_it(metaqsm, scans, 
         "  phase difference: series 9, DICOM enhanced, echo times (ms) 12.46, voxels 64×64×33\n",
         "  magnitude: series 8, DICOM enhanced, echo times (ms) 10, 12.46, voxels 64×64×33\n",
         "Siemens stores phase that grows with the field",
-        "  note: the phase of series 9 is the difference of two echoes\n",
+        "  the phase is the difference of two echoes (--no-phase-difference overrides)\n",
     ):
         assert words in out
     assert len(list((tmp_path / "nifti").iterdir())) == 6
@@ -53,7 +53,7 @@ def test_list_writes_nothing_and_tells_of_every_run(metaqsm, scans, tmp_path):
         "acq-grefieldmapping_run-9",
         "acq-fcmrifieldmapping_run-2001",
     ]
-    assert "note: series 2001 is there as classic and as enhanced DICOM" in out
+    assert "\nseries 2001 is there as classic and as enhanced DICOM" in out
     assert f"not used: {tmp_path}/broken.dcm: it is no DICOM file" in err
     assert [p.name for p in tmp_path.iterdir()] == ["broken.dcm"]
 
@@ -75,5 +75,6 @@ def test_run_goes_from_dicom_to_a_map_whose_record_names_the_series(metaqsm, sca
     record = json.loads((tmp_path / "maps" / "record.json").read_text())
     (phase,) = record["inputs"]["phase"]
     assert (phase["series"], phase["files"]) == (9, 1)
-    assert any("Siemens stores phase that grows with the field" in note for note in record["warnings"])
+    assert any("Siemens stores phase that grows with the field" in note for note in record["decisions"])
+    assert not any("Siemens" in text or "echoes" in text for text in record["warnings"])
     assert record["acquisition"]["phase_pi"] == 4096

@@ -36,7 +36,7 @@ def parts(signal, axis=2, alternating=None):
 
 def test_smooth_phase_is_left_as_it_is():
     signal, _ = head()
-    magnitude, phase, negated, words = parts(signal)
+    magnitude, phase, negated, words, _ = parts(signal)
     np.testing.assert_allclose(magnitude, np.abs(signal), atol=1e-6)
     np.testing.assert_allclose(phase, np.angle(signal), atol=1e-5)
     assert (magnitude.dtype, phase.dtype, negated) == (np.float32, np.float32, False)
@@ -49,7 +49,7 @@ def test_an_alternating_sign_is_undone_along_any_axis(axis, slices):
     shape = [24, 22, 20]
     shape[axis] = slices
     signal, _ = head(shape, axis=axis)
-    magnitude, phase, negated, words = parts(alternated(signal, axis), axis)
+    magnitude, phase, negated, words, _ = parts(alternated(signal, axis), axis)
     assert negated, words
     assert "change sign from slice to slice, undone" in words
     np.testing.assert_allclose(phase, np.angle(signal), atol=1e-5)
@@ -60,14 +60,14 @@ def test_an_alternating_sign_is_undone_along_any_axis(axis, slices):
 @settings(max_examples=40, deadline=None)
 def test_fields_of_up_to_1_3_rad_per_slice_do_not_deceive_it(step, alternating, seed):
     signal, _ = head(step=step, noise=0.1, seed=seed)
-    *_, negated, words = parts(alternated(signal) if alternating else signal)
+    *_, negated, words, _ = parts(alternated(signal) if alternating else signal)
     assert negated == alternating, words
 
 
 @pytest.mark.parametrize("step", [1.45, 1.5707, 1.7])
 def test_a_field_of_a_quarter_turn_per_slice_is_left_alone_and_said(step):
     signal, _ = head(step=step)
-    *_, negated, words = parts(signal)
+    *_, negated, words, _ = parts(signal)
     assert not negated
     assert "does not show" in words
     assert "left as stored" in words
@@ -81,7 +81,7 @@ def test_a_real_head_is_far_from_the_limit_along_every_axis(shared, echo):
     signal = magnitude * np.exp(1j * phase)
     for axis in range(3):
         for stored, negative in ((signal, False), (alternated(signal, axis), True)):
-            *_, negated, words = parts(stored, axis)
+            *_, negated, words, _ = parts(stored, axis)
             assert negated == negative
             assert abs(float(words.split()[-1].strip(")"))) > 0.9
 
@@ -101,7 +101,7 @@ def test_air_does_not_count_and_noise_alone_is_not_taken_for_a_sign():
     assert not parts(signal)[2]
     generator = np.random.default_rng(1)
     noise = generator.normal(size=(24, 22, 14)) + 1j * generator.normal(size=(24, 22, 14))
-    *_, negated, words = parts(noise)
+    *_, negated, words, _ = parts(noise)
     assert not negated
     assert "does not show" in words
 
@@ -122,7 +122,7 @@ def test_a_sign_that_only_some_slices_change_is_none_that_alternates():
 def test_the_first_echo_decides_for_all():
     signal, _ = head(step=0.4)
     echoes = np.stack([alternated(signal), alternated(signal**8)])  # 3.2 rad per slice in the second
-    _, phase, negated, _ = parts(echoes)
+    _, phase, negated, *_ = parts(echoes)
     assert negated
     np.testing.assert_allclose(phase[1], np.angle(signal**8), atol=1e-4)
 
@@ -130,11 +130,11 @@ def test_the_first_echo_decides_for_all():
 def test_what_is_given_is_done_and_said_where_the_data_disagree():
     signal, _ = head()
     for stored in (signal, alternated(signal)):
-        _, phase, negated, words = parts(stored, alternating=True)
+        _, phase, negated, words, _ = parts(stored, alternating=True)
         assert negated
         assert ("do not show" in words) == (stored is signal)
         np.testing.assert_allclose(phase, np.angle(alternated(stored)), atol=1e-5)
-        _, phase, negated, words = parts(stored, alternating=False)
+        _, phase, negated, words, _ = parts(stored, alternating=False)
         assert not negated
         assert ("the data show that their sign alternates" in words) == (stored is not signal)
         np.testing.assert_allclose(phase, np.angle(stored), atol=1e-5)
@@ -144,13 +144,13 @@ def test_stored_integers_and_broken_values_are_no_obstacle():
     signal, _ = head()
     stored = alternated(signal) * 30000 / np.abs(signal).max()
     real, imaginary = stored.real.astype(np.int16), stored.imag.astype(np.int16)
-    _, phase, negated, _ = magnitude_and_phase(real, imaginary, 2, None)
+    _, phase, negated, *_ = magnitude_and_phase(real, imaginary, 2, None)
     assert negated
     strong = np.abs(signal) > 0.3
     assert np.abs(np.angle(np.exp(1j * (phase - np.angle(signal)))))[strong].max() < 2e-4
     signal[0, 0] = np.nan
     assert parts(alternated(signal))[2]
-    *_, negated, words = parts(np.zeros((4, 4, 4), complex))
+    *_, negated, words, _ = parts(np.zeros((4, 4, 4), complex))
     assert not negated
     assert "no signal" in words
 
@@ -180,7 +180,7 @@ def test_parts_that_do_not_fit_together_are_refused():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_where_the_slice_axis_is_not_known_it_is_found(axis):
     signal, _ = head((20, 20, 20), axis=axis)
-    _, phase, negated, _ = parts(alternated(signal, axis), None)
+    _, phase, negated, *_ = parts(alternated(signal, axis), None)
     assert negated
     np.testing.assert_allclose(phase, np.angle(signal), atol=1e-5)
     assert not parts(signal, None)[2]
@@ -208,7 +208,7 @@ def test_a_folder_of_real_and_imaginary_files_is_a_scan(tmp_path, name):
     assert (scan.acquisition.phase_sign, scan.acquisition.phase_pi) == (-1, np.pi)
     np.testing.assert_allclose(scan.phase[0], np.angle(signal), atol=1e-5)
     np.testing.assert_allclose(scan.magnitude[1], np.abs(signal**2), atol=1e-5)
-    assert any("change sign from slice to slice, undone" in note for note in scan.notes)
+    assert any("change sign from slice to slice, undone" in text for text in scan.decisions)
     assert {role: len(files) for role, files in scan.sources.items()} == {"real": 2, "imaginary": 2}
 
 
@@ -219,7 +219,7 @@ def test_a_stored_magnitude_goes_before_the_computed_one_and_phase_before_both_p
     np.testing.assert_allclose(scan.phase, np.angle(signal), atol=1e-5)
     scan = load(written(tmp_path, signal, "SIEMENS", ("ph",)))
     assert "phase" in scan.sources
-    assert any("not used, for there is phase or field: 8_gre_e1_real.nii" in note for note in scan.notes)
+    assert any("not used, for there is phase or field: 8_gre_e1_real.nii" in text for text in scan.decisions)
 
 
 def test_one_part_alone_is_refused_with_what_is_missing(tmp_path):

@@ -107,7 +107,8 @@ def test_ge_stores_phase_inverted(echoes):
     scan = load(folder)
     assert scan.acquisition.phase_sign == -1
     np.testing.assert_array_equal(scan.phase, phase)
-    assert "GE MEDICAL SYSTEMS, which stores it inverted" in scan.notes[0]
+    assert "GE MEDICAL SYSTEMS, which stores it inverted" in scan.decisions[0]
+    assert scan.notes == ()
     assert load(folder, phase_sign=1).acquisition.phase_sign == 1
 
 

@@ -199,9 +199,11 @@ def test_decisions_and_what_was_set_by_hand_stand_in_the_record_of_the_map(viewe
     dock.run_button.click()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=60_000)
     record = metadata_of(viewer.layers["χ TKD"])["record"]
-    assert any("series 9" in text for text in record["warnings"])
+    assert any("series 9" in text for text in record["decisions"])
     assert "field strength set by hand to 2.9 T; read as 3 T" in record["warnings"]
-    assert len(set(record["warnings"])) == len(record["warnings"])
+    for told in (record["warnings"], record["decisions"]):
+        assert len(set(told)) == len(told)
+    assert not set(record["warnings"]) & set(record["decisions"])
     assert [s["series"] for s in record["inputs"]["phase"]["series"]] == [9]
     assert "DOE" not in json.dumps(record)
 

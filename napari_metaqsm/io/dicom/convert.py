@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.complex_parts import magnitude_and_phase
+from napari_metaqsm.io.complex_parts import NO_PARTS, magnitude_and_phase
 from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.headers import read_headers
@@ -37,7 +38,7 @@ class Converted:
     name : of the run, without anything of the patient
     files : by role, in the order of the echoes
     decisions : what was decided and from which evidence
-    notes : what is missing, and what can still be done
+    notes : what was assumed, what is missing, and what can still be done
     sources : by role, the DICOM series: number, description, count of files, one hash of all of them
     """
 
@@ -55,17 +56,24 @@ class Survey:
     Parameters
     ----------
     runs : something can be made of each
-    notes : of what was left out
+    notes : of what was left out and should not be
+    decisions : of what was left out for good
     refused : files that could not be read, and why
     """
 
     runs: tuple[ScannerRun, ...]
     notes: tuple[str, ...]
+    decisions: tuple[str, ...] = ()
     refused: tuple[tuple[Path, str], ...] = field(default=())
 
 
-def survey(paths: Paths, series: Sequence[int] | None = None) -> Survey:
+def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: bool | None = None) -> Survey:
     """The runs in DICOM files and folders, told from their headers alone.
+
+    Parameters
+    ----------
+    series : numbers of the series to use; None for all
+    phase_difference : whether a phase is the difference of two echoes; None tells it from the sequence
 
     Raises
     ------
@@ -74,15 +82,15 @@ def survey(paths: Paths, series: Sequence[int] | None = None) -> Survey:
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     headers = read_headers(given)
-    runs, notes = find_runs(headers, series)
+    runs, notes, decisions = find_runs(headers, series, phase_difference)
     notes += [f"series {_numbers(run)}: {run.trouble}" for run in runs if run.trouble]
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
         what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
         if headers.others and not headers.images:
             notes.append(f"{headers.others} DICOM files hold something else")
-        raise InputError(". ".join([_and_why(what, bool(runs), bool(headers.images)), *notes]))
-    return Survey(usable, tuple(notes), headers.refused)
+        raise InputError(". ".join([_and_why(what, bool(runs), bool(headers.images)), *notes, *decisions]))
+    return Survey(usable, tuple(notes), tuple(decisions), headers.refused)
 
 
 def _and_why(what: str, runs: bool, images: bool) -> str:
@@ -94,7 +102,14 @@ def _numbers(run: ScannerRun) -> str:
     return ",".join(map(str, run.series))
 
 
-def convert(paths: Paths, out: str | os.PathLike, *, series: Sequence[int] | None = None) -> list[Converted]:
+def convert(
+    paths: Paths,
+    out: str | os.PathLike,
+    *,
+    series: Sequence[int] | None = None,
+    alternating_slices: bool | None = None,
+    phase_difference: bool | None = None,
+) -> list[Converted]:
     """Convert every run in DICOM files and folders into NIfTI files with sidecars.
 
     Parameters
@@ -102,42 +117,53 @@ def convert(paths: Paths, out: str | os.PathLike, *, series: Sequence[int] | Non
     paths : files and folders, at any depth; classic, enhanced, compressed by gzip
     out : folder for the files; they all appear at the end, or none does
     series : numbers of the series to use; None for all
+    alternating_slices : whether real and imaginary parts change sign from slice to slice; None takes the
+        vendor's rule, or tells it from the data
+    phase_difference : whether a phase is the difference of two echoes; None tells it from the sequence
 
     Raises
     ------
     InputError
         When nothing can be converted, in words that say what is missing.
     """
-    return convert_runs(survey(paths, series), out)
+    return convert_runs(survey(paths, series, phase_difference), out, alternating_slices)
 
 
-def convert_runs(found: Survey, out: str | os.PathLike) -> list[Converted]:
+def convert_runs(
+    found: Survey, out: str | os.PathLike, alternating_slices: bool | None = None
+) -> list[Converted]:
     """Convert the runs of a survey; see :func:`convert`."""
+    if alternating_slices is not None and not any("real" in run.parts for run in found.runs):
+        raise InputError(NO_PARTS)
     out = Path(out)
     converted: list[Converted] = []
     failed: list[str] = []
     with staged(out) as folder:
         for run in found.runs:
             try:
-                converted.append(_convert_run(run, folder, out))
+                converted.append(_convert_run(run, folder, out, alternating_slices))
             except InputError as error:
                 failed.append(f"series {_numbers(run)} cannot be converted: {error}")
         if not converted:
             raise InputError("; ".join([*failed, *found.notes]))
     more = (*failed, *found.notes)
-    return [Converted(c.name, c.files, c.decisions, (*c.notes, *more), c.sources) for c in converted]
+    return [
+        dataclasses.replace(c, notes=(*c.notes, *more), decisions=(*c.decisions, *found.decisions))
+        for c in converted
+    ]
 
 
-def _convert_run(run: ScannerRun, folder: Path, out: Path) -> Converted:
+def _convert_run(run: ScannerRun, folder: Path, out: Path, alternating_slices: bool | None) -> Converted:
     with tempfile.TemporaryDirectory(prefix="metaqsm-") as temporary:
         images = converted_stacks(run.stacks, f"series {_numbers(run)}", Path(temporary))
         made = _Making(run, images, folder, out)
         if "real" in run.parts:
-            made.complex_parts()
+            made.complex_parts(alternating_slices)
         else:
             for part, stacks in run.parts.items():
                 made.part(part, stacks)
-        return Converted(run.name, made.files, tuple(made.decisions), run.notes, _sources(run, made.files))
+        decisions, notes = (*made.decisions, *run.decisions), (*run.notes, *made.notes)
+        return Converted(run.name, made.files, decisions, notes, _sources(run, made.files))
 
 
 # ------------------------------------------------------------------------------------- what is written
@@ -147,6 +173,7 @@ class _Making:
     def __init__(self, run: ScannerRun, images: dict[int, NIfTI], folder: Path, out: Path) -> None:
         self.run, self.images, self.folder, self.out = run, images, folder, out
         self.files: dict[str, tuple[Path, ...]] = {}
+        self.notes: list[str] = []
         self.decisions = [describe(part, stacks) for part, stacks in run.parts.items()]
         first = run.stacks[0]
         b0 = first.header.b0_tesla
@@ -163,7 +190,6 @@ class _Making:
         rule = None
         if part != "magnitude":
             rule = self._rule(part, stacks)
-            self.decisions.append(rule.decision)
         files = []
         for number, one in enumerate(stacks, 1):
             array, space = read(self.images[id(one)].file)[0], self.images[id(one)].space
@@ -177,17 +203,17 @@ class _Making:
             files.append(self._write(name, array, space, one, echo, rule))
         self.files[part] = tuple(files)
 
-    def complex_parts(self) -> None:
+    def complex_parts(self, alternating_slices: bool | None) -> None:
         """Magnitude and phase of the real and imaginary parts of all echoes."""
         pairs = list(zip(self.run.parts["real"], self.run.parts["imaginary"], strict=True))
         rule = self._rule("real", [real for real, _ in pairs])
-        self.decisions.append(rule.decision)
         real, imaginary = (
             np.stack([read(self.images[id(pair[n])].file)[0] for pair in pairs]) for n in (0, 1)
         )
         axis = self._slice_axis(pairs[0][0])
-        magnitude, phase, _, words = magnitude_and_phase(real, imaginary, axis, rule.alternating_slices)
-        self.decisions.append(words)
+        alternating = rule.alternating_slices if alternating_slices is None else alternating_slices
+        magnitude, phase, _, words, doubtful = magnitude_and_phase(real, imaginary, axis, alternating)
+        (self.notes if doubtful else self.decisions).append(words)
         for part, arrays in (("magnitude", magnitude), ("phase", phase)):
             files = []
             for number, (one, _) in enumerate(pairs, 1):
@@ -199,7 +225,7 @@ class _Making:
             self.files[part] = tuple(files)
 
     def _rule(self, part: str, stacks: Sequence[Stack]) -> Rule:
-        """The vendor's rule for the values as dcm2niix wrote them."""
+        """The vendor's rule for the values as dcm2niix wrote them, which is told."""
         first = stacks[0]
         facts = facts_of(stacks, self._slice_axis(first))
         said = self.images[id(first)].said
@@ -207,7 +233,9 @@ class _Making:
         # With the scale slope dcm2niix writes radians; without it, what the rescale slope gives.
         if said.get("UsePhilipsFloatNotDisplayScaling") and said.get("PhilipsScaleSlope"):
             private[PHILIPS_SCALE_SLOPE] = said["PhilipsScaleSlope"]
-        return rule_for(_with(facts, part=part, private=private))
+        rule = rule_for(_with(facts, part=part, private=private))
+        (self.notes if rule.assumed else self.decisions).append(rule.decision)
+        return rule
 
     def _slice_axis(self, one: Stack) -> int:
         return int(np.abs(self.images[id(one)].voxels[3]).argmax())
@@ -219,7 +247,7 @@ class _Making:
             said = self.images[id(one)].said
             times = [said.get("EchoTime1"), said.get("EchoTime2")]
         if not all(isinstance(t, (int, float)) for t in times):
-            self.decisions.append("the two echo times of the phase difference are not stated")
+            self.notes.append("the two echo times of the phase difference are not stated")
             return {}
         return {"EchoTime1": times[0], "EchoTime2": times[1]}
 

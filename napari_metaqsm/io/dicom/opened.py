@@ -11,6 +11,7 @@ from typing import Any
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.convert import Survey, convert_runs, survey
 from napari_metaqsm.io.load import load
+from napari_metaqsm.io.pairing import told_difference
 from napari_metaqsm.scan import Scan
 
 
@@ -30,29 +31,35 @@ def open_dicom(
 
     Returns
     -------
-    Scan; ``sources`` are the DICOM series, ``notes`` what was decided and what is missing
+    Scan; ``sources`` are the DICOM series, ``decisions`` how they were read, ``notes`` what was assumed
+    and what is missing
 
     Raises
     ------
     InputError
         When there is nothing to make a field from, or there are several runs.
     """
-    found = survey(paths, series)
+    alternating_slices = as_load.pop("alternating_slices", None)
+    own_phase = as_load.get("phase") is None  # a phase that is given is told of by load alone
+    difference = as_load.pop("phase_difference", None) if own_phase else None
+    found = survey(paths, series, difference)
     if len(found.runs) > 1:
         raise InputError(
             f"there are {len(found.runs)} runs; choose one by its series (--series "
             f"{','.join(map(str, found.runs[0].series))}): {_listed(found)}"
         )
     with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
-        (run,) = convert_runs(found, folder)
+        (run,) = convert_runs(found, folder, alternating_slices)
         scan = load([folder], **as_load)
     sources = dict(scan.sources)
     for role, series_of in run.sources.items():
         name = "phase" if role == "phase_difference" else role
         if as_load.get(name) is None and name in sources:
             sources[name] = series_of
-    notes = dict.fromkeys((*run.decisions, *run.notes, *scan.notes))
-    return dataclasses.replace(scan, sources=sources, notes=tuple(notes))
+    told = told_difference(True, None) if own_phase else ()
+    decisions = dict.fromkeys((*run.decisions, *(text for text in scan.decisions if text not in told)))
+    notes = dict.fromkeys((*run.notes, *scan.notes))
+    return dataclasses.replace(scan, sources=sources, decisions=tuple(decisions), notes=tuple(notes))
 
 
 def _listed(found: Survey) -> str:

@@ -11,11 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.headers import Headers, Image
 from napari_metaqsm.io.dicom.stacks import FEWEST_SLICES, Stack, same_grid, stack
 from napari_metaqsm.io.dicom.vendors import GE_PART, is_ge
+from napari_metaqsm.io.pairing import told_difference
 
 # The syntaxes that dcm2niix reads: uncompressed, RLE, JPEG, lossless JPEG, JPEG-LS, JPEG 2000.
 _READABLE_SYNTAXES = {
@@ -37,14 +39,16 @@ class ScannerRun:
     ----------
     name : "acq-<description>_run-<series number>", of letters and digits alone
     parts : stacks by part ("phase" or "phase_difference" or "real" and "imaginary"; "magnitude"), by echo
-    notes : what was decided, what is missing, and what can still be done
+    notes : what is missing, what is to be read with care, and what can still be done
     trouble : why nothing can be made of it; empty where something can
+    decisions : what was chosen among what is there, and why
     """
 
     name: str
     parts: Mapping[str, tuple[Stack, ...]]
     notes: tuple[str, ...] = ()
     trouble: str = ""
+    decisions: tuple[str, ...] = ()
 
     @property
     def stacks(self) -> list[Stack]:
@@ -56,16 +60,27 @@ class ScannerRun:
         return sorted({s.series_number for s in self.stacks})
 
 
+class Found(NamedTuple):
+    """The runs among the images, and of the rest what is to be read with care and what is a plain fact."""
+
+    runs: list[ScannerRun]
+    notes: list[str]
+    decisions: list[str]
+
+
 # A set of stacks is one part of one acquisition: its echoes, by echo time.
 Set = tuple[Stack, ...]
 
 
-def find_runs(headers: Headers, series: Sequence[int] | None = None) -> tuple[list[ScannerRun], list[str]]:
+def find_runs(
+    headers: Headers, series: Sequence[int] | None = None, phase_difference: bool | None = None
+) -> Found:
     """The acquisitions among the images, and what has to be said of the rest.
 
     Parameters
     ----------
     series : numbers of the series to look at; None for all
+    phase_difference : whether a phase is the difference of two echoes; None tells it from the sequence
 
     Raises
     ------
@@ -73,19 +88,20 @@ def find_runs(headers: Headers, series: Sequence[int] | None = None) -> tuple[li
         When a series number that was asked for is not there.
     """
     notes: list[str] = []
-    images = _chosen(_unique(headers.images, notes), series)
+    decisions: list[str] = []
+    images = _chosen(_unique(headers.images, decisions), series)
     if headers.refused:
         reasons = Counter(why for _, why in headers.refused)
         notes.append(
             f"{_count(len(headers.refused), 'file')} cannot be read: "
             + "; ".join(f"{n} as {why}" if n > 1 else why for why, n in reasons.most_common(4))
         )
-    sets = _sets(stack(_usable(images, notes)), notes)
-    phases = _without_twins([s for s in sets if s[0].part == "phase"], notes)
-    reals = _without_twins([s for s in sets if s[0].part == "real"], notes)
+    sets = _sets(stack(_usable(images, notes, decisions)), notes, decisions)
+    phases = _without_twins([s for s in sets if s[0].part == "phase"], decisions)
+    reals = _without_twins([s for s in sets if s[0].part == "real"], decisions)
     magnitudes = [s for s in sets if s[0].part == "magnitude"]
     imaginaries = [s for s in sets if s[0].part == "imaginary"]
-    runs = [_phase_run(phase, _partner(phase, magnitudes, phases)) for phase in phases]
+    runs = [_phase_run(phase, _partner(phase, magnitudes, phases), phase_difference) for phase in phases]
     for real in reals:
         other = _complex_run(real, _partner(real, imaginaries, reals))
         rival = next((r for r in runs if _same_acquisition(next(iter(r.parts.values())), real)), None)
@@ -93,8 +109,8 @@ def find_runs(headers: Headers, series: Sequence[int] | None = None) -> tuple[li
             runs.append(other)
         elif ("magnitude" in rival.parts and not rival.trouble) or other.trouble:
             at = runs.index(rival)
-            told = (*rival.notes, "its real and imaginary parts are there too, and not needed")
-            runs[at] = dataclasses.replace(rival, notes=told)
+            told = (*rival.decisions, "its real and imaginary parts are there too, and not needed")
+            runs[at] = dataclasses.replace(rival, decisions=told)
         else:
             told = (*other.notes, "its phase is there too, but incomplete: its complex parts are used")
             runs[runs.index(rival)] = dataclasses.replace(other, notes=told)
@@ -102,12 +118,12 @@ def find_runs(headers: Headers, series: Sequence[int] | None = None) -> tuple[li
     left = sorted({s[0].series_number for s in (*magnitudes, *imaginaries) if not used & {id(x) for x in s}})
     left = [n for n in left if not any(n in run.series for run in runs)]
     if left:
-        notes.append(f"left out, for no phase belongs to them: series {_listed(left)}")
-    return _named(sorted(runs, key=lambda run: run.series)), notes
+        decisions.append(f"left out, for no phase belongs to them: series {_listed(left)}")
+    return Found(_named(sorted(runs, key=lambda run: run.series)), notes, decisions)
 
 
 # -------------------------------------------------------------------------------- which images
-def _unique(images: Iterable[Image], notes: list[str]) -> list[Image]:
+def _unique(images: Iterable[Image], decisions: list[str]) -> list[Image]:
     """Each image once, however often its file was copied."""
     kept: dict[tuple, Image] = {}
     copies = set()
@@ -122,7 +138,7 @@ def _unique(images: Iterable[Image], notes: list[str]) -> list[Image]:
         kept.setdefault(key, image)
     if copies:
         verb = "is a copy of another" if len(copies) == 1 else "are copies of others"
-        notes.append(f"{_count(len(copies), 'file')} {verb}; each image is used once")
+        decisions.append(f"{_count(len(copies), 'file')} {verb}; each image is used once")
     return list(kept.values())
 
 
@@ -139,7 +155,7 @@ def _chosen(images: list[Image], series: Sequence[int] | None) -> list[Image]:
     return [image for image in images if image.header.series_number in set(series)]
 
 
-def _usable(images: list[Image], notes: list[str]) -> list[Image]:
+def _usable(images: list[Image], notes: list[str], decisions: list[str]) -> list[Image]:
     """Measured images that can be decoded; the series of all others are told of."""
     locked = [i for i in images if i.header.transfer_syntax not in _READABLE_SYNTAXES]
     for number, syntax in sorted({(i.header.series_number, i.header.transfer_syntax) for i in locked}):
@@ -156,7 +172,7 @@ def _usable(images: list[Image], notes: list[str]) -> list[Image]:
         )
     derived = sorted({i.header.series_number for i in images if not i.measured} - bare)
     if derived:
-        notes.append(
+        decisions.append(
             "left out as neither magnitude, phase, real nor imaginary part as measured (localizers, "
             f"computed images and the like): series {_listed(derived)}"
         )
@@ -168,7 +184,7 @@ def _lost_its_part(image: Image) -> bool:
 
 
 # -------------------------------------------------------------------------------- what belongs together
-def _sets(stacks: list[Stack], notes: list[str]) -> list[Set]:
+def _sets(stacks: list[Stack], notes: list[str], decisions: list[str]) -> list[Set]:
     """Echoes of one part in one list, also where a scanner stores each echo as a series of its own."""
     flat = [s for s in stacks if len(s.images) < FEWEST_SLICES]
     stacks = [s for s in stacks if len(s.images) >= FEWEST_SLICES]
@@ -176,7 +192,9 @@ def _sets(stacks: list[Stack], notes: list[str]) -> list[Set]:
         whole = [s for s in stacks if s.series_number == number]
         counts = " or ".join(map(str, sorted({len(s.images) for s in flat if s.series_number == number})))
         mixed = "images of several orientations; those of " if whole else "only "
-        notes.append(f"series {number} holds {mixed}{counts} slices, too few for a volume; they are left out")
+        decisions.append(
+            f"series {number} holds {mixed}{counts} slices, too few for a volume; they are left out"
+        )
     for number in sorted({s.series_number for s in stacks}):
         orientations = _orientations([s for s in stacks if s.series_number == number])
         if orientations > 1:
@@ -245,7 +263,7 @@ def _same_acquisition(one: Set, other: Set) -> bool:
     return one[0].series_number == other[0].series_number if apart is None else apart <= _SAME_START_S
 
 
-def _without_twins(sets: list[Set], notes: list[str]) -> list[Set]:
+def _without_twins(sets: list[Set], decisions: list[str]) -> list[Set]:
     """One of each acquisition that is there twice: classic and enhanced, or sent twice."""
     kept: list[Set] = []
     for one in sorted(sets, key=_worth):
@@ -254,12 +272,14 @@ def _without_twins(sets: list[Set], notes: list[str]) -> list[Set]:
             kept.append(one)
             continue
         kinds = ["enhanced" if s[0].header.enhanced else "classic" for s in (twin, one)]
-        numbers = twin[0].series_number, one[0].series_number
+        numbers = list(dict.fromkeys((twin[0].series_number, one[0].series_number)))
+        where = f"series {_listed(numbers)}"
         if kinds[0] != kinds[1]:
-            where = f"series {numbers[0]}" if numbers[0] == numbers[1] else f"series {_listed(numbers)}"
-            notes.append(f"{where} is there as classic and as enhanced DICOM; the {kinds[0]} one is used")
+            decisions.append(f"{where} is there as classic and as enhanced DICOM; the {kinds[0]} one is used")
+        elif len(numbers) == 1:
+            decisions.append(f"{where} is there twice; its first images are used")
         else:
-            notes.append(f"series {_listed(numbers)} hold one acquisition twice; the first is used")
+            decisions.append(f"{where} hold one acquisition twice; the first is used")
     return kept
 
 
@@ -310,14 +330,22 @@ def _partner(phase: Set, candidates: list[Set], phases: list[Set]) -> Set | None
 
 
 # -------------------------------------------------------------------------------- what is there of a run
-def _phase_run(phase: Set, magnitude: Set | None) -> ScannerRun:
+def _phase_run(phase: Set, magnitude: Set | None, difference: bool | None) -> ScannerRun:
+    """The run of a phase; ``difference`` where it is given whether that is the one of two echoes."""
     notes: list[str] = []
-    if _is_difference(phase, magnitude):
+    found = _is_difference(phase, magnitude)
+    if difference and len(phase) > 1:
+        trouble = (
+            f"the phase of series {phase[0].series_number} has {len(phase)} echoes, so that it is no "
+            "difference of two (--phase-difference)"
+        )
+        return ScannerRun("", {"phase": phase}, trouble=trouble)
+    told = told_difference(found, difference)
+    if found if difference is None else difference:
         parts = {"phase_difference": tuple(dataclasses.replace(s, part="phase_difference") for s in phase)}
-        notes.append(f"the phase of series {phase[0].series_number} is the difference of two echoes")
         if magnitude:
             parts["magnitude"] = magnitude[:2]
-        return _whole(parts, notes, tied=False)
+        return dataclasses.replace(_whole(parts, notes, tied=False), decisions=told)
     parts = {"phase": phase}
     if magnitude:
         apart = _apart(phase, magnitude)
@@ -339,7 +367,7 @@ def _phase_run(phase: Set, magnitude: Set | None) -> ScannerRun:
             f"there is no magnitude to the phase of series {phase[0].series_number}; with a mask the field "
             "can be made from the phase alone, brain extraction and weights by magnitude cannot"
         )
-    return _whole(parts, notes)
+    return dataclasses.replace(_whole(parts, notes), decisions=told)
 
 
 def _complex_run(real: Set, imaginary: Set | None) -> ScannerRun:

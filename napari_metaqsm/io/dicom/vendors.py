@@ -33,12 +33,14 @@ class Rule:
     alternating_slices : whether real and imaginary parts change sign from slice to slice; None where
         only the data can tell
     decision : the reasons in words, with what overrides them
+    assumed : whether the vendor documents no sign, so that ``decision`` is to be read with care
     """
 
     phase_sign: int
     phase_pi: float | None
     alternating_slices: bool | None
     decision: str
+    assumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class _Vendor:
     sign: int
     why: str
     alternating: bool | None = False
+    documented: bool = True
 
 
 _VENDORS = (
@@ -63,11 +66,13 @@ _VENDORS = (
         "Canon", r"CANON|TOSHIBA", 1,
         "Canon documents no sign of phase, so it is assumed to grow with the field "
         "(--phase-sign -1 overrides)",
+        documented=False,
     ),
     _Vendor(
         "UIH", r"^UIH|UNITED IMAGING", 1,
         "United Imaging documents no sign of phase, so it is assumed to grow with the field "
         "(--phase-sign -1 overrides)",
+        documented=False,
     ),
 )  # fmt: skip
 
@@ -119,7 +124,7 @@ def rule_for(facts: Facts) -> Rule:
         words.append(scale)
     else:
         pi, alternating = None, False
-    return Rule(sign, pi, alternating, "; ".join(words))
+    return Rule(sign, pi, alternating, "; ".join(words), vendor is None or not vendor.documented)
 
 
 def _vendor(manufacturer: str) -> _Vendor | None:

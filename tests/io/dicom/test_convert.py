@@ -122,7 +122,7 @@ def test_a_converted_file_in_another_place_is_refused(tmp_path):
     classic(tmp_path / "in", MAGNITUDE, PHASE, OBLIQUE)
     (run,) = convert(tmp_path / "in", tmp_path / "out")
     _, space = read(run.files["phase"][0])
-    ((found,), _) = find_runs(read_headers([tmp_path / "in"]))
+    (found,) = find_runs(read_headers([tmp_path / "in"])).runs
     stack = found.parts["phase"][0]
     assert check_place(stack, space).shape == (4, 3)
     space.affine[0, 3] += 0.1

@@ -133,7 +133,7 @@ def test_the_phase_difference_has_the_times_of_both_echoes(opened):
     assert scan.acquisition.echo_times_s == (0.00246,)
     assert scan.acquisition.phase_pi == 4096
     assert (scan.phase.shape[0], scan.magnitude.shape[0]) == (1, 2)
-    assert "the phase of series 9 is the difference of two echoes" in scan.notes
+    assert "the phase is the difference of two echoes (--no-phase-difference overrides)" in scan.decisions
 
 
 def test_precise_philips_phase_is_radians_of_positive_sign(opened):
@@ -181,7 +181,7 @@ def test_what_was_decided_is_told_and_given_values_go_before_it(scans):
     assert scan.acquisition.echo_times_s == (0.003,)
     assert scan.acquisition.b0_tesla == 2.9
     assert scan.geometry.b0_direction == (0, 0, 1)
-    told = " | ".join(scan.notes)
+    told = " | ".join((*scan.decisions, *scan.notes))
     assert "phase difference: series 9, DICOM enhanced" in told
     assert "Siemens stores phase that grows with the field" in told
     assert "syngo MR XA30" in told
@@ -207,7 +207,7 @@ def test_converted_files_are_read_as_they_are(scans, opened, tmp_path):
 # ------------------------------------------------------------------------- which series
 def test_of_classic_and_enhanced_in_one_folder_one_is_used(scans, opened):
     scan = load(scans / "philips_2echo/In")
-    assert "series 2001 is there as classic and as enhanced DICOM; the classic one is used" in scan.notes
+    assert "series 2001 is there as classic and as enhanced DICOM; the classic one is used" in scan.decisions
     np.testing.assert_array_equal(scan.phase, opened("classic").phase)
 
 
@@ -296,7 +296,7 @@ def test_a_folder_copied_in_twice_is_used_once(few, opened, tmp_path):
     linked(few, folder / "a")
     linked(few, folder / "b")
     scan = load(folder)
-    assert "64 files are copies of others; each image is used once" in scan.notes
+    assert "64 files are copies of others; each image is used once" in scan.decisions
     assert scan.sources == opened("few").sources
     np.testing.assert_array_equal(scan.phase, opened("few").phase)
 

@@ -80,9 +80,10 @@ def runs(*groups, series=None, refused=()):
 
 
 def only(*groups):
-    found, notes = runs(*groups)
+    """The only run, and all that is said of it and of what was left out."""
+    found, notes, decisions = runs(*groups)
     (run,) = found
-    return run, [*run.notes, *notes]
+    return run, [*run.notes, *run.decisions, *notes, *decisions]
 
 
 def told(notes, words):
@@ -109,7 +110,7 @@ def test_echoes_that_are_series_of_their_own_are_one_run():
 
 
 def test_a_scan_that_was_repeated_is_two_runs_each_with_its_own_magnitude():
-    found, _ = runs(
+    found, *_ = runs(
         images("magnitude", 8, time=100),
         images("phase", 9, time=100),
         images("magnitude", 10, time=400),
@@ -132,7 +133,7 @@ def test_a_magnitude_that_states_another_time_is_taken_where_no_other_fits():
 
 
 def test_the_magnitude_of_another_scan_is_not_taken_where_two_scans_share_it():
-    found, _ = runs(
+    found, *_ = runs(
         images("magnitude", 8, time=500), images("phase", 9, time=100), images("phase", 11, time=300)
     )
     assert [list(run.parts) for run in found] == [["phase"], ["phase"]]
@@ -161,7 +162,7 @@ def test_with_and_without_distortion_correction_are_paired_each_with_its_own():
             [("magnitude", "ND"), ("magnitude", "DIS3D"), ("phase", "DIS3D"), ("phase", "ND")], 4
         )
     ]
-    found, _ = runs(*groups)
+    found, *_ = runs(*groups)
     assert [run.series for run in found] == [[4, 7], [5, 6]]
 
 
@@ -225,10 +226,10 @@ def test_gaps_are_the_numbers_of_the_slices_that_are_not_there(lost, order):
 def test_slices_aside_or_unevenly_spaced_are_no_volume():
     phase = images("phase", echoes=(5,))
     moved = dataclasses.replace(phase[4], position=(-50, -55, phase[4].position[2]))
-    found, _ = runs([*phase[:4], moved, *phase[5:]])
+    found, *_ = runs([*phase[:4], moved, *phase[5:]])
     assert "are not evenly spaced; no echo is whole" in found[0].trouble
     near = dataclasses.replace(phase[4], position=(-50, -60, phase[4].position[2] + 0.9))
-    found, _ = runs([*phase[:4], near, *phase[5:]])
+    found, *_ = runs([*phase[:4], near, *phase[5:]])
     assert "are not evenly spaced" in found[0].trouble
 
 
@@ -243,18 +244,18 @@ def test_repetitions_are_told_and_the_first_is_used():
     run, notes = only(second, first)
     assert {i.order for i in run.stacks[0].images} == {i.order for i in first}
     assert told(notes, "holds 2 images at each place (repetitions, coils); the first is used")
-    found, _ = runs(images("phase", echoes=(None,)), images("phase", echoes=(None,)))
+    found, *_ = runs(images("phase", echoes=(None,)), images("phase", echoes=(None,)))
     assert "no echo times that would tell them apart" in found[0].trouble
 
 
 def test_orientations_mixed_in_one_series_are_scans_of_their_own():
-    found, notes = runs(images("phase"), images("phase", orientation=CORONAL))
+    found, notes, _ = runs(images("phase"), images("phase", orientation=CORONAL))
     assert [run.name for run in found] == ["acq-greqsm3d_run-1", "acq-greqsm3d_run-1x2"]
     assert told(notes, "series 1 mixes 2 orientations or grids")
 
 
 def test_what_is_left_out_is_told_by_series():
-    found, notes = runs(
+    found, notes, decisions = runs(
         images("phase", 4),
         images("magnitude", 1, slices=3),
         images("other", 2, measured=False),
@@ -263,9 +264,9 @@ def test_what_is_left_out_is_told_by_series():
         refused=[("/a", "it is truncated"), ("/b", "it is truncated"), ("/c", "it is no DICOM file")],
     )
     assert [run.series for run in found] == [[4]]
-    assert told(notes, "series 1 holds only 3 slices, too few for a volume")
-    assert told(notes, "(localizers, computed images and the like): series 2")
-    assert told(notes, "left out, for no phase belongs to them: series 3")
+    assert told(decisions, "series 1 holds only 3 slices, too few for a volume")
+    assert told(decisions, "(localizers, computed images and the like): series 2")
+    assert told(decisions, "left out, for no phase belongs to them: series 3")
     assert told(
         notes, "series 5 is compressed in a way that cannot be read (transfer syntax 1.2.840.113619.5.2)"
     )
@@ -291,10 +292,11 @@ def test_the_order_of_the_files_decides_nothing(random):
     ]
 
     def told(images):
-        found, notes = runs(images)
-        return [
-            (r.name, {p: [s.images for s in x] for p, x in r.parts.items()}, r.notes) for r in found
-        ], notes
+        found, notes, decisions = runs(images)
+        return [(r.name, {p: [s.images for s in x] for p, x in r.parts.items()}, r.notes) for r in found], (
+            notes,
+            decisions,
+        )
 
     shuffled = list(every)
     random.shuffle(shuffled)

@@ -49,7 +49,7 @@ def off(scan: Scan, echoes=(0, 1), slices=slice(None), affine=OBLIQUE) -> float:
 
 
 def told(scan: Scan, words: str) -> bool:
-    return any(words in note for note in scan.notes)
+    return any(words in text for text in (*scan.decisions, *scan.notes))
 
 
 def edit(path: Path, **values) -> None:
@@ -169,7 +169,7 @@ def test_a_series_that_was_sent_twice_counts_once(tmp_path):
     make(tmp_path)
     make(tmp_path, copy=1)
     scan = load(tmp_path)
-    assert told(scan, "one acquisition twice; the first is used")
+    assert "series 9 is there twice; its first images are used" in scan.decisions
     assert off(scan) < NEAR
 
 

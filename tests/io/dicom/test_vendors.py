@@ -116,7 +116,7 @@ def test_real_and_imaginary_parts_give_the_phase(tmp_path, vendor, alternating):
     rule = rule_for(facts(files["real", 0, 0], "real"))
     found = {part: given_axes(path, OBLIQUE) for part, path in convert(tmp_path / "in").items()}
     told = None if alternating else rule.alternating_slices
-    _, phase, negated, words = magnitude_and_phase(found["real"], found["imaginary"], 2, told)
+    _, phase, negated, words, _ = magnitude_and_phase(found["real"], found["imaginary"], 2, told)
     assert negated == alternating, words
     assert rule.alternating_slices is (None if vendor == "GE" else False)
     assert rule.phase_pi == pytest.approx(np.pi)

@@ -1,0 +1,94 @@
+"""What sidecars say of how a scan was acquired, joined over its files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom import vendors
+from napari_metaqsm.io.sidecar import Sidecar
+from napari_metaqsm.scan import Acquisition
+
+_RADIANS = ("rad", "rads", "radian", "radians")
+
+
+def acquisition_of(
+    sidecars: dict[str, list[Sidecar]],
+    difference: bool = False,
+    *,
+    echo_times_s: Sequence[float] | None = None,
+    b0_tesla: float | None = None,
+    phase_sign: int | None = None,
+    phase_pi: float | None = None,
+    decisions: list[str] | None = None,
+) -> Acquisition:
+    """What the sidecars of each role say of the acquisition; given values go before theirs.
+
+    Parameters
+    ----------
+    difference : whether the phase is the difference of two echoes
+    decisions : takes what was decided, in words
+    """
+    decisions = [] if decisions is None else decisions
+    every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
+    if b0_tesla is None:
+        b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
+    if phase_sign is None:
+        phase_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
+    if phase_sign is None:
+        maker = next((s.manufacturer for s in every if s.manufacturer), "")
+        phase_sign = vendors.phase_sign(maker)
+        if phase_sign == -1 and "phase" in sidecars:
+            decisions.append(
+                f"the phase is from {maker}, which stores it inverted: phase sign -1 "
+                "(--phase-sign 1 overrides)"
+            )
+    if phase_pi is None:
+        phase_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
+    if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):
+        phase_pi = math.pi
+    times = _difference_time(sidecars, echo_times_s) if difference else _times(sidecars, echo_times_s)
+    return Acquisition(times, b0_tesla, phase_sign, phase_pi)
+
+
+def _times(sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None) -> tuple[float, ...] | None:
+    if given is not None:
+        return tuple(given)
+    for role in ("phase", "magnitude"):
+        times = [s.echo_times_s for s in sidecars.get(role, ())]
+        if times and all(times):
+            return tuple(t for each in times for t in each)
+    return None
+
+
+def _difference_time(
+    sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None
+) -> tuple[float, ...] | None:
+    if given is not None:
+        times = tuple(given)
+    else:
+        stated = [s.difference_s for s in sidecars.get("phase", ()) if s.difference_s is not None]
+        times = tuple(stated) or tuple(t for s in sidecars.get("magnitude", ()) for t in s.echo_times_s)
+        if not stated and len(times) != 2:
+            return None
+    if len(times) == 2:
+        Acquisition(times)  # refuses milliseconds and the wrong order before they are subtracted
+        times = (round(times[1] - times[0], 9),)
+    return times
+
+
+def check_known(acquisition: Acquisition, file: Path) -> None:
+    """Raise `InputError`, with how to give it, where a phase lacks echo times or field strength."""
+    sidecar = file.name.split(".")[0] + ".json"
+    if acquisition.echo_times_s is None:
+        raise InputError(
+            f"the echo times of {file.name} are missing; give them in seconds (--echo-times), "
+            f"or as EchoTime in {sidecar}"
+        )
+    if acquisition.b0_tesla is None:
+        raise InputError(
+            f"the field strength of {file.name} is missing; give it in tesla (--b0), "
+            f"or as MagneticFieldStrength in {sidecar}"
+        )
