@@ -7,7 +7,7 @@ import pytest
 
 import napari_metaqsm as mq
 from napari_metaqsm.method import DEFAULT_INVERSIONS, Cancelled, running
-from napari_metaqsm.pipeline import check_chain, default_chain, go_on, run_step
+from napari_metaqsm.pipeline import check_chain, default_chain, go_on, reconstruct_orientations, run_step
 
 SHAPE = (15, 18, 12)
 VOXEL = (1.0, 0.8, 2.0)
@@ -241,3 +241,31 @@ def test_step_without_its_input_is_refused(mask):
     step = mq.make_step("inversion", "tkd")
     with pytest.raises(mq.InputError, match="TKD needs the local field"):
         run_step(step, {"mask": mask}, mq.Geometry(SHAPE, VOXEL))
+
+
+def test_decisions_and_notes_of_the_reader_stand_apart_in_the_record(local_field, mask):
+    told = {"notes": ("a mask was assumed",), "decisions": ("made by someone", "3 T")}
+    scan = scan_of(local_field=local_field, mask=mask, **told)
+    chain = [mq.make_step("inversion", "tkd"), mq.make_step("inversion", "l2")]
+    record = mq.reconstruct(scan, chain).record
+    assert record["decisions"] == ["made by someone", "3 T"]
+    assert record["warnings"] == ["a mask was assumed"]
+    cut = go_on(mq.reconstruct(scan, chain[:1]), chain[1:]).record
+    assert without_times(cut) == without_times(record)
+
+
+def test_decisions_of_several_orientations_are_told_once(local_field, mask):
+    scans = [
+        mq.Scan(
+            mq.Geometry(SHAPE, VOXEL, direction),
+            local_field=local_field,
+            mask=mask,
+            notes=("same",),
+            decisions=("3 T", f"orientation {n}"),
+        )
+        for n, direction in enumerate([(0, 0, 1), (0, 0.5, 0.9), (0.5, 0, 0.9)])
+    ]
+    with running():
+        record = reconstruct_orientations(scans).record
+    assert record["decisions"] == ["3 T", "orientation 0", "orientation 1", "orientation 2"]
+    assert record["warnings"].count("same") == 1

@@ -16,6 +16,7 @@ DICOM are often named after the patient.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,12 +28,21 @@ from napari.utils.notifications import show_info
 
 from napari_metaqsm.errors import Cancelled, InputError
 from napari_metaqsm.io.acquisition import acquisition_of
+from napari_metaqsm.io.complex_files import parts_to_read, polar_of
 from napari_metaqsm.io.dicom.convert import Converted, Survey, convert_runs, survey
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.dicom.series import ScannerRun
 from napari_metaqsm.io.load import unit_of
-from napari_metaqsm.io.nifti import is_nifti, read
-from napari_metaqsm.io.pairing import UNNAMED, Run, find_runs, guess, nifti_files
+from napari_metaqsm.io.nifti import Space, is_nifti, read
+from napari_metaqsm.io.pairing import (
+    COMPLEX,
+    UNNAMED,
+    Run,
+    find_runs,
+    guess,
+    nifti_files,
+    told_difference,
+)
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 from napari_metaqsm.plugin.layers import LayerDataTuple, layer_data
 from napari_metaqsm.plugin.waiting import wait_for
@@ -150,14 +160,69 @@ def _holds(run: ScannerRun) -> str:
 
 # ---------------------------------------------------------------------------------- runs of NIfTI
 def _run_layers(run: Run, name: str) -> dict[str, LayerDataTuple]:
-    """A layer for each role of a run."""
-    return {
-        role: _role_layer(role, paths, f"{role.replace('_', ' ')} {name}".strip())
-        for role, paths in run.files.items()
-    }
+    """A layer for each role of a run; phase and magnitude where there are real and imaginary parts of it."""
+    files = dict(run.files)
+    layers = {}
+    if set(COMPLEX) <= files.keys() and parts_to_read(files, []):
+        layers = _polar_layers(files.pop("real"), files.pop("imaginary"), name)
+    for role, paths in files.items():
+        layers[role] = _role_layer(role, paths, _layer_name(role, name))
+    return layers
+
+
+def _layer_name(role: str, name: str) -> str:
+    return f"{role.replace('_', ' ')} {name}".strip()
 
 
 def _role_layer(role: str, paths: tuple[Path, ...], name: str) -> LayerDataTuple:
+    values, space, sidecars = _volumes(paths)
+    values = values[0] if len(values) == 1 else values
+    # The sidecars are those of one role: what they say of echo times is meant for this layer.
+    decisions = list(told_difference(role == "phase_difference", None))
+    acquisition = acquisition_of({"phase": sidecars}, role == "phase_difference", decisions=decisions)
+    unit = None
+    if role in ("total_field", "local_field", "noise"):
+        values, unit = _field(role, values, paths[0].name, sidecars[0], acquisition.b0_tesla)
+    quantity = "phase" if role == "phase_difference" else role
+    if role == "mask" and len(np.unique(values[np.isfinite(values)])) > 2:
+        quantity = "regions"  # a mask of several values tells regions apart, and goes on doing so
+    geometry = _stated_geometry(space.geometry(), sidecars)
+    labels = quantity == "regions"
+    layer = layer_data(
+        values, space, quantity, name, acquisition, labels=labels, unit=unit, geometry=geometry
+    )
+    if quantity == "phase" and decisions:
+        layer[1]["metadata"]["metaqsm"]["decisions"] = decisions
+    return layer
+
+
+def _polar_layers(
+    real: tuple[Path, ...], imaginary: tuple[Path, ...], name: str
+) -> dict[str, LayerDataTuple]:
+    """Phase and magnitude of real and imaginary parts."""
+    volumes, space, sidecars = _volumes((*real, *imaginary))
+    sidecars = sidecars[: len(real)]
+    if len(volumes) % 2:
+        raise InputError(
+            f"{real[0].name} and {imaginary[0].name} do not hold as many echoes; give all of both"
+        )
+    decisions: list[str] = []
+    notes: list[str] = []
+    polar = polar_of(*np.split(volumes, 2), sidecars, None, decisions, notes)
+    acquisition = acquisition_of({"phase": sidecars}, phase_pi=math.pi, decisions=decisions)
+    geometry = _stated_geometry(space.geometry(), sidecars)
+    layers = {}
+    for role, values in (("phase", polar.phase), ("magnitude", polar.magnitude)):
+        values = values[0] if len(values) == 1 else values
+        layers[role] = layer_data(
+            values, space, role, _layer_name(role, name), acquisition, geometry=geometry
+        )
+    layers["phase"][1]["metadata"]["metaqsm"].update(decisions=decisions, notes=notes)
+    return layers
+
+
+def _volumes(paths: tuple[Path, ...]) -> tuple[np.ndarray, Space, list[Sidecar]]:
+    """The volumes (echo, i, j, k) of files that lie in one place, that place, and what is said of them."""
     sidecars = [read_sidecar(path) for path in paths]
     arrays, spaces = zip(*(read(path) for path in paths), strict=True)
     for path, space in zip(paths[1:], spaces[1:], strict=True):
@@ -166,26 +231,7 @@ def _role_layer(role: str, paths: tuple[Path, ...], name: str) -> LayerDataTuple
                 f"{paths[0].name} and {path.name} are echoes of one run, but do not lie in one place"
             )
     volumes = [a if a.ndim == 4 else a[None] for a in arrays]
-    values = volumes[0] if len(volumes) == 1 else np.concatenate(volumes)
-    values = values[0] if len(values) == 1 else values
-    # The sidecars are those of one role: what they say of echo times is meant for this layer.
-    acquisition = acquisition_of({"phase": sidecars}, role == "phase_difference")
-    unit = None
-    if role in ("total_field", "local_field", "noise"):
-        values, unit = _field(role, values, paths[0].name, sidecars[0], acquisition.b0_tesla)
-    quantity = "phase" if role == "phase_difference" else role
-    if role == "mask" and len(np.unique(values[np.isfinite(values)])) > 2:
-        quantity = "regions"  # a mask of several values tells regions apart, and goes on doing so
-    return layer_data(
-        values,
-        spaces[0],
-        quantity,
-        name,
-        acquisition,
-        labels=quantity == "regions",
-        unit=unit,
-        geometry=_stated_geometry(spaces[0].geometry(), sidecars),
-    )
+    return (volumes[0] if len(volumes) == 1 else np.concatenate(volumes)), spaces[0], sidecars
 
 
 def _field(

@@ -78,3 +78,41 @@ def test_run_goes_from_dicom_to_a_map_whose_record_names_the_series(metaqsm, sca
     assert any("Siemens stores phase that grows with the field" in note for note in record["decisions"])
     assert not any("Siemens" in text or "echoes" in text for text in record["warnings"])
     assert record["acquisition"]["phase_pi"] == 4096
+
+
+def test_run_tells_how_the_data_were_read_and_what_to_note_apart(metaqsm, scans):
+    run = ("run", scans / "siemens_enhanced/In", "--mask", "threshold", "--invert", "tkd", "--out", "maps")
+    code, _, err = metaqsm(*run)
+    assert code == 0
+    assert "\nread: made by Siemens" in err or err.startswith("read: ")
+    assert "read: the phase is the difference of two echoes (--no-phase-difference overrides)\n" in err
+    assert "note: the phase" not in err
+    assert "note: resharp" in err
+
+
+def test_decisions_are_overridden_by_options(metaqsm, scans, tmp_path):
+    folder = scans / "siemens_enhanced/In"
+    code, out, _ = metaqsm("convert", folder, "--no-phase-difference", "--out", "nifti")
+    assert code == 0
+    assert "  the phase is taken for that of one echo, as was given" in out
+    assert len(list((tmp_path / "nifti").glob("*part-phase*.nii"))) == 1
+    code, _, err = metaqsm("convert", folder, "--alternating-slices", "--out", "other")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "alternating_slices is given, but the phase comes from no real and imaginary parts" in err
+    given = ("--phase-sign", "-1", "--phase-pi", "2000", "--b0", "2.9", "--b0-direction", "0,3,4")
+    given = (
+        *given,
+        "--no-phase-difference",
+        "--echo-times",
+        "0.011",
+        "--mask",
+        "threshold",
+        "--invert",
+        "tkd",
+    )
+    code, _, err = metaqsm("run", folder, *given, "--out", "maps", "-q")
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "maps" / "record.json").read_text())
+    wanted = {"echo_times_s": [0.011], "b0_tesla": 2.9, "phase_sign": -1, "phase_pi": 2000.0}
+    assert record["acquisition"] == wanted
+    assert record["geometry"]["b0_direction"] == pytest.approx([0, 0.6, 0.8])

@@ -226,3 +226,18 @@ def test_one_part_alone_is_refused_with_what_is_missing(tmp_path):
     written(tmp_path, head()[0][None], "GE", ("real", "mag"))
     with pytest.raises(InputError, match=r"8_gre_e1_real\.nii is the real part of an image whose other"):
         load(tmp_path)
+
+
+def test_the_sign_of_slices_can_be_given_for_files(tmp_path):
+    signal, _ = head()
+    stored = alternated(signal)[None]
+    folder = written(tmp_path, stored, "GE MEDICAL SYSTEMS")
+    scan = load(folder, alternating_slices=False)
+    np.testing.assert_allclose(scan.phase, np.angle(stored), atol=1e-5)
+    assert any("no slice was negated, although the data show" in note for note in scan.notes)
+    written(tmp_path, stored, "SIEMENS")
+    scan = load(folder, alternating_slices=True)
+    np.testing.assert_allclose(scan.phase[0], np.angle(signal), atol=1e-5)
+    assert any("every second slice was negated" in text for text in scan.decisions)
+    with pytest.raises(InputError, match="alternating_slices is given, but the phase comes from no real"):
+        load(written(tmp_path, stored, "SIEMENS", ("ph",)), alternating_slices=True)

@@ -305,3 +305,27 @@ def test_the_real_local_field(shared):
     assert scan.geometry.voxel_size_mm == pytest.approx((1.0625, 1.0625, 1.0714), abs=1e-4)
     assert scan.geometry.b0_direction == (0, 0, 1)
     assert "not used: " in scan.notes[0]
+
+
+def test_whether_a_phase_is_a_difference_can_be_given(tmp_path):
+    said = {"MagneticFieldStrength": 3}
+    for n, time in enumerate((0.004, 0.009), 1):
+        put(tmp_path / f"x_e{n}_mag.nii", volume(), EchoTime=time, **said)
+    put(tmp_path / "x_e2_ph.nii", volume(), EchoTime=0.009, Units="rad", **said)
+    files = {"phase": tmp_path / "x_e2_ph.nii", "magnitude": sorted(tmp_path.glob("*mag.nii"))}
+    assert load(**files).acquisition.echo_times_s == (0.009,)
+    scan = load(**files, phase_difference=True)
+    assert scan.acquisition.echo_times_s == (0.005,)
+    assert scan.decisions == (
+        "the phase is taken for the difference of two echoes, as was given; no header says so",
+    )
+    put(tmp_path / "x_phasediff.nii", volume(), EchoTime1=0.004, EchoTime2=0.009, Units="rad", **said)
+    difference = {"phase": tmp_path / "x_phasediff.nii"}
+    assert load(**difference).acquisition.echo_times_s == (0.005,)
+    assert any("--no-phase-difference overrides" in text for text in load(**difference).decisions)
+    scan = load(**difference, phase_difference=False, echo_times_s=[0.009])
+    assert scan.acquisition.echo_times_s == (0.009,)
+    with pytest.raises(InputError, match="there are 2 files of phase; the difference of two echoes is one"):
+        load(phase=[tmp_path / "x_e2_ph.nii", tmp_path / "x_phasediff.nii"], phase_difference=True)
+    with pytest.raises(InputError, match="there is no phase among the files"):
+        load(magnitude=files["magnitude"], phase_difference=True)

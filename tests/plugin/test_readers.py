@@ -185,3 +185,32 @@ def test_a_real_window_opens_and_saves_a_folder(make_napari_viewer_proxy, plugin
     np.testing.assert_array_equal(saved.phase, VALUES)
     np.testing.assert_array_equal(saved.mask, VALUES[0] > 0)
     assert saved.acquisition == Acquisition((0.004, 0.008), 3.0, phase_pi=np.pi)
+
+
+def test_real_and_imaginary_parts_open_as_phase_and_magnitude(tmp_path):
+    rng = np.random.default_rng(1)
+    smooth = np.exp(1j * (np.arange(6) * 0.2 + rng.uniform(-0.1, 0.1, (2, 5, 4, 1))))
+    signal = smooth * rng.uniform(1, 2, (2, 5, 4, 6))
+    for part, values in (("real", signal.real), ("imag", signal.imag)):
+        for echo in (1, 2):
+            path = tmp_path / f"gre_e{echo}_{part}.nii"
+            stored = values[echo - 1] * np.where(np.arange(6) % 2, -1, 1)
+            nib.save(nib.Nifti1Image(stored.astype(np.float32), np.eye(4)), path)
+            said = {
+                "EchoTime": 0.005 * echo,
+                "MagneticFieldStrength": 3,
+                "Manufacturer": "GE MEDICAL SYSTEMS",
+            }
+            path.with_suffix(".json").write_text(json.dumps(said))
+    layers = {layer.name: layer for layer in (Layer.create(*data) for data in read_layers(str(tmp_path)))}
+    assert list(layers) == ["phase gre", "magnitude gre"]
+    phase, expected = layers["phase gre"], load(tmp_path)
+    known = metadata_of(phase)
+    assert known["acquisition"] == expected.acquisition
+    assert set(known["decisions"]) == set(expected.decisions)
+    assert any("change sign from slice to slice, undone" in text for text in known["decisions"])
+    turned = [metadata_of(layer)["quantity"] for layer in layers.values()]
+    assert turned == ["phase", "magnitude"]
+    found = np.sort(np.asarray(phase.data).ravel())
+    np.testing.assert_allclose(found, np.sort(expected.phase.ravel()), atol=1e-6)
+    np.testing.assert_allclose(found, np.sort(np.angle(signal).ravel()), atol=1e-5)

@@ -253,6 +253,15 @@ def test_findings_come_by_severity_with_the_warnings_of_the_maps(study, report):
     assert ("!", "Something was left out.") in blocks(report, "findings")[0].items
 
 
+def test_how_the_data_were_read_is_told_without_a_warning(study):
+    records = {t: {**r, "decisions": ["made by someone", "3 T"]} for t, r in study.records.items()}
+    told = make_report(dataclasses.replace(study, records=records), findings=[])
+    assert blocks(told, "acquisition")[1].text == "How the data were read. Made by someone. 3 T."
+    assert "someone" not in repr(blocks(told, "findings"))
+    silent = dataclasses.replace(study, records={t: {**r, "decisions": []} for t, r in study.records.items()})
+    assert len(blocks(make_report(silent), "acquisition")) == 1
+
+
 # --------------------------------------------------------------------------------- robustness
 CHI = np.zeros((5, 6, 7), np.float32)
 CHI[1:-1, 1:-1, 1:-1] = 0.02
@@ -277,7 +286,7 @@ RECORDS = ANYTHING | st.fixed_dictionaries(
     {},
     optional={
         "steps": st.lists(STEPS, max_size=3),
-        **dict.fromkeys(("software", "reference", "warnings", "inputs"), ANYTHING),
+        **dict.fromkeys(("software", "reference", "warnings", "inputs", "decisions"), ANYTHING),
     },
 )
 

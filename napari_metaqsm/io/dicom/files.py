@@ -6,6 +6,7 @@ import gzip
 import io
 import itertools
 import os
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,20 @@ from typing import BinaryIO
 from napari_metaqsm.errors import InputError
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+_START = _MAGIC_AT + len(_MAGIC)
+# What old files without these begin with, the elements of group 8 with their representations; and which of
+# the two syntaxes it is that such a file can be in.
+_FIRST = {
+    0x00: b"UL",
+    0x01: b"UL",
+    0x05: b"CS",
+    0x08: b"CS",
+    0x12: b"DA",
+    0x13: b"TM",
+    0x16: b"UI",
+    0x18: b"UI",
+}
+_IMPLICIT, _EXPLICIT = b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0"
 # A folder is looked into so deep to find out whether it holds DICOM, and so deep to read it.
 _LOOKED_INTO, _DEEPEST = 5, 16
 # A compressed file unpacks to no more than this: the largest enhanced series are a few hundred megabytes.
@@ -42,8 +57,39 @@ def _has_magic(path: Path) -> bool:
 
 
 def starts_as_dicom(file: BinaryIO) -> bool:
-    """Whether the next bytes are those that DICOM files begin with."""
-    return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    """Whether the next bytes are those that DICOM files begin with, old ones without preamble too."""
+    start = file.read(_START)
+    return start[_MAGIC_AT:] == _MAGIC or bool(_preamble_for(start))
+
+
+def _preamble_for(start: bytes) -> bytes:
+    """What a file without preamble lacks before its first byte; empty where it is no such file.
+
+    Its first two elements have to be of group 8, in order, the first with the representation that it has.
+    """
+    if len(start) < _START or start[_MAGIC_AT:] == _MAGIC:
+        return b""
+    group, element = struct.unpack_from("<HH", start)
+    if group != 8 or element not in _FIRST:
+        return b""
+    explicit = start[4:6] == _FIRST[element]
+    (length,) = struct.unpack_from("<H", start, 6) if explicit else struct.unpack_from("<I", start, 4)
+    if length % 2 or length > _START - 12:
+        return b""
+    next_group, next_element = struct.unpack_from("<HH", start, 8 + length)
+    if next_group != 8 or next_element <= element:
+        return b""
+    syntax = _EXPLICIT if explicit else _IMPLICIT
+    meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(syntax)) + syntax
+    return bytes(_MAGIC_AT) + _MAGIC + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a DICOM file is one as it lies: not compressed as a whole, and with its preamble."""
+    if is_packed(path):
+        return False
+    with path.open("rb") as file:
+        return not _preamble_for(file.read(_START))
 
 
 def is_packed(path: Path) -> bool:
@@ -84,25 +130,41 @@ def files_among(paths: Iterable[Path]) -> list[Path]:
 
 
 def open_unpacked(path: Path) -> BinaryIO:
-    """A file as its bytes, those of a compressed one unpacked in memory.
+    """A file as its bytes; a compressed one unpacked, and one without preamble given it, both in memory.
 
     Raises
     ------
     InputError
-        When the compressed file is damaged or unpacks to more than a gigabyte.
+        When a compressed file is damaged, unpacks to more than a gigabyte, or is not DICOM by its first
+        bytes, which alone are unpacked then.
     """
     if not is_packed(path):
-        return _Bounded(io.FileIO(path))
+        file = _Bounded(io.FileIO(path))
+        preamble = _preamble_for(file.read(_START))
+        file.seek(0)
+        if not preamble:
+            return file
+        with file:
+            return io.BytesIO(preamble + _all_of(file))
     try:
         with gzip.open(path) as file:
-            content = file.read(_LARGEST_UNPACKED + 1)
+            start = file.read(_START)
+            preamble = _preamble_for(start)
+            if not (preamble or start[_MAGIC_AT:] == _MAGIC):
+                raise InputError("it is no DICOM file")
+            file.seek(0)
+            return io.BytesIO(preamble + _all_of(file))
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, PermissionError):
             raise
         raise InputError("it is truncated or damaged (gzip)") from error
+
+
+def _all_of(file: BinaryIO) -> bytes:
+    content = file.read(_LARGEST_UNPACKED + 1)
     if len(content) > _LARGEST_UNPACKED:
         raise InputError("it unpacks to more than a gigabyte; unpack it yourself")
-    return io.BytesIO(content)
+    return content
 
 
 class _Bounded(io.BufferedReader):

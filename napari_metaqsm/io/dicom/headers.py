@@ -53,7 +53,7 @@ _TAGS = [
         "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription", "PatientName",
         "PatientID", "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "MagneticFieldStrength",
         "ImagingFrequency", "SequenceName", "PulseSequenceName", "ComplexImageComponent", "EchoTime",
-        "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+        "EchoNumbers", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
         "RescaleSlope", "RescaleIntercept", "RealWorldValueMappingSequence", "AcquisitionDate",
         "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber", "InstanceNumber",
         "TemporalPositionIdentifier", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames",
@@ -118,6 +118,7 @@ class Image:
     position : centre of the first pixel, mm (LPS)
     spacing_mm : between rows, between columns
     shape : rows, columns
+    echo_number : as numbered by the scanner, where there are no echo times; None where that is not said
     time_s : when it was acquired, seconds since a fixed day; None where that is not said
     order : temporal position, acquisition and instance number
     rescale, real_world : slope and intercept, None where there are none
@@ -137,6 +138,7 @@ class Image:
     order: tuple[int, int, int]
     rescale: tuple[float, float] | None
     real_world: tuple[float, float] | None
+    echo_number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -412,6 +414,7 @@ def _image(
         order=values["order"],
         rescale=values["rescale"],
         real_world=values["real_world"],
+        echo_number=_integer(values["echo_number"]) or None,
     )
 
 
@@ -420,6 +423,7 @@ def _classic(header: Header, dataset: Dataset) -> Image:
     stamp = _text(dataset.get("AcquisitionDate")) + _text(dataset.get("AcquisitionTime"))
     values = {
         "echo_time_ms": dataset.get("EchoTime"),
+        "echo_number": dataset.get("EchoNumbers"),
         "orientation": dataset.get("ImageOrientationPatient"),
         "position": dataset.get("ImagePositionPatient"),
         "spacing": dataset.get("PixelSpacing"),
@@ -451,6 +455,7 @@ def _enhanced(header: Header, dataset: Dataset, frames: int) -> list[Image]:
         scale, mapping = group("PixelValueTransformationSequence"), group("RealWorldValueMappingSequence")
         values = {
             "echo_time_ms": group("MREchoSequence").get("EffectiveEchoTime", unassigned.get("EchoTime")),
+            "echo_number": unassigned.get("EchoNumbers"),
             "orientation": group("PlaneOrientationSequence").get("ImageOrientationPatient"),
             "position": group("PlanePositionSequence").get("ImagePositionPatient"),
             "spacing": group("PixelMeasuresSequence").get("PixelSpacing"),

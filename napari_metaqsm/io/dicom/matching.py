@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.dcm2niix import run_dcm2niix
-from napari_metaqsm.io.dicom.files import is_packed, open_unpacked
+from napari_metaqsm.io.dicom.files import is_plain, open_unpacked
 from napari_metaqsm.io.dicom.headers import Image, part_of
 from napari_metaqsm.io.dicom.stacks import Stack
 from napari_metaqsm.io.nifti import Space, read
@@ -37,11 +37,11 @@ class _Unpacked:
     def __getitem__(self, path: Path) -> Path:
         if path not in self.paths:
             plain = self.folder / f"{len(self.paths):06d}.dcm"
-            if is_packed(path):
+            if is_plain(path):
+                _link(path.resolve(), plain)
+            else:
                 with open_unpacked(path) as packed, plain.open("wb") as file:
                     shutil.copyfileobj(packed, file)
-            else:
-                _link(path.resolve(), plain)
             self.paths[path] = plain
         return self.paths[path]
 

@@ -26,7 +26,6 @@ _READABLE_SYNTAXES = {
 }  # fmt: skip
 # Magnitude and phase of one acquisition start within so many seconds of each other; echoes closer still.
 _TOGETHER_S, _SAME_START_S = 10.0, 2.0
-_TE_TOLERANCE_S = 2e-5
 # Siemens' sequences that store the phase difference of two echoes.
 _FIELD_MAPPING = re.compile(r"fm2d|fm3d", re.IGNORECASE)
 
@@ -202,7 +201,7 @@ def _sets(stacks: list[Stack], notes: list[str], decisions: list[str]) -> list[S
                 f"series {number} mixes {orientations} orientations or grids; each is taken as a scan "
                 "of its own"
             )
-    stacks.sort(key=lambda s: (s.series_number, s.echo_time_s or 0))
+    stacks.sort(key=lambda s: (s.series_number, s.echo))
     sets: list[list[Stack]] = []
     for one in stacks:
         home = next((s for s in sets if _is_echo_of(one, s)), None)
@@ -210,7 +209,7 @@ def _sets(stacks: list[Stack], notes: list[str], decisions: list[str]) -> list[S
             sets.append([one])
         else:
             home.append(one)
-    return [tuple(sorted(s, key=lambda one: one.echo_time_s or 0)) for s in sets]
+    return [tuple(sorted(s, key=lambda one: one.echo)) for s in sets]
 
 
 def _orientations(stacks: list[Stack]) -> int:
@@ -228,7 +227,7 @@ def _is_echo_of(one: Stack, others: list[Stack]) -> bool:
         first.part, first.header.enhanced, first.header.study_uid,
     ):  # fmt: skip
         return False
-    if any(_same_time(one.echo_time_s, s.echo_time_s) for s in others) or not same_grid(one, first):
+    if any(one.is_same_echo(s) for s in others) or not same_grid(one, first):
         return False
     if one.header.series_uid == first.header.series_uid:
         return True
@@ -237,14 +236,8 @@ def _is_echo_of(one: Stack, others: list[Stack]) -> bool:
     return abs(one.time_s - first.time_s) <= _SAME_START_S
 
 
-def _same_time(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(one - other) <= _TE_TOLERANCE_S
-
-
 def _echo_in(one: Stack, others: Set) -> Stack | None:
-    return next((s for s in others if _same_time(s.echo_time_s, one.echo_time_s)), None)
+    return next((s for s in others if one.is_same_echo(s)), None)
 
 
 def _apart(one: Set, other: Set) -> float | None:
@@ -457,8 +450,8 @@ def _lacks(one: Stack, most: Stack) -> str:
     """What a stack lacks, in words; empty where it is whole."""
     if one.repeated > 1 and one.echo_time_s is None:
         return (
-            f"the {_what(one)} holds {one.repeated} images at each place, and no echo times that would tell "
-            "them apart"
+            f"the {_what(one)} holds {one.repeated} images at each place, and no echo times or numbers that "
+            "would tell them apart"
         )
     gaps = one.gaps()
     if gaps:
@@ -479,12 +472,15 @@ def _hopeless(reasons: list[str]) -> str:
 
 # -------------------------------------------------------------------------------- words
 def _what(one: Stack) -> str:
-    echo = "" if one.echo_time_s is None else f" at {one.echo_time_s * 1000:g} ms"
+    echo = f" of echo {one.echo[1]}" if one.echo[1] else ""
+    echo = echo if one.echo_time_s is None else f" at {one.echo_time_s * 1000:g} ms"
     return f"{one.part.replace('_', ' ')}{echo} (series {one.series_number})"
 
 
 def _at(stacks: Sequence[Stack]) -> str:
-    return "at " + ", ".join(f"{(s.echo_time_s or 0) * 1000:g}" for s in stacks) + " ms"
+    if any(s.echo_time_s is None for s in stacks):
+        return "numbered " + ", ".join(str(s.echo[1]) for s in stacks)
+    return "at " + ", ".join(f"{s.echo_time_s * 1000:g}" for s in stacks) + " ms"
 
 
 def _listed(numbers: Sequence[int]) -> str:

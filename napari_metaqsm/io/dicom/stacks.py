@@ -16,6 +16,7 @@ from napari_metaqsm.io.dicom.headers import Header, Image
 # Orientations, pixel sizes and positions count as one within these: headers are rounded.
 _SAME_DIRECTION = 2e-3
 _SAME_MM = 0.02
+_TE_TOLERANCE_S = 2e-5
 # Slices are where they should be to within this part of their spacing.
 _OFF = 0.2
 # Fewer slices than these are no volume that has a field of its own.
@@ -48,6 +49,23 @@ class Stack:
     @property
     def echo_time_s(self) -> float | None:
         return self.images[0].echo_time_s
+
+    @property
+    def echo(self) -> tuple[float, int]:
+        """Sorts the echoes: by time, or by number where no time is stated."""
+        image = self.images[0]
+        if image.echo_time_s is not None:
+            return image.echo_time_s, 0
+        return 0.0, image.echo_number or 0
+
+    def is_same_echo(self, other: Stack) -> bool:
+        """Whether two stacks are of one echo, of one part or of different ones."""
+        if (self.echo_time_s is None) != (other.echo_time_s is None):
+            return False
+        if self.echo_time_s is None:
+            # One without a number is not told apart from any.
+            return 0 in (self.echo[1], other.echo[1]) or self.echo[1] == other.echo[1]
+        return abs(self.echo[0] - other.echo[0]) <= _TE_TOLERANCE_S
 
     @cached_property
     def time_s(self) -> float | None:
@@ -128,7 +146,7 @@ def stack(images: Iterable[Image]) -> list[Stack]:
         header = image.header
         key = (
             header.study_uid, header.series_uid, header.series_number, header.enhanced, image.part,
-            None if image.echo_time_s is None else round(image.echo_time_s * 1e6),
+            (None, image.echo_number) if image.echo_time_s is None else round(image.echo_time_s * 1e6),
             tuple(round(x, 2) for x in image.orientation),
             tuple(round(x, 2) for x in image.spacing_mm),
             image.shape,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -284,6 +285,16 @@ def save(image: Dataset, path: Path) -> Path:
     image.file_meta = meta
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save_as(path, enforce_file_format=True)
+    return path
+
+
+def without_preamble(path: Path, implicit: bool) -> Path:
+    """A file as old archives hold it: neither preamble nor meta information, which say what it is."""
+    image = pydicom.dcmread(path)
+    image.preamble = None
+    del image.file_meta
+    pydicom.dcmwrite(path, image, implicit_vr=implicit, little_endian=True)
+    assert path.read_bytes()[:2] == b"\x08\x00"
     return path
 
 

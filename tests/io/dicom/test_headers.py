@@ -258,3 +258,54 @@ def test_reading_stops_where_the_user_asks_for_it(tmp_path):
 def test_a_file_that_may_not_be_read_is_told(file):
     file.chmod(0)
     assert why(file) == "it may not be read"
+
+
+# ------------------------------------------------------------------------------------- old files
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_file_without_preamble_is_read_as_one_with_it(file, tmp_path, implicit):
+    new = one(file)
+    made.without_preamble(file, implicit)
+    old = one(file)
+    assert is_dicom(tmp_path)
+    for name in ("part", "echo_time_s", "position", "orientation", "rescale", "shape"):
+        assert getattr(old, name) == getattr(new, name)
+    packed = tmp_path / "IM0001.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    assert one(packed).position == new.position
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", b"\x08\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00CS"])
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_other_bytes_are_no_file_without_preamble(tmp_path, content, start):
+    path = tmp_path / "data"
+    path.write_bytes(start + content)
+    headers = read_headers([path])
+    assert headers.images == ()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100\x08\x00\x04\x00",  # elements out of order
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100\x10\x00\x10\x00",  # another group
+        b"\x08\x00\x05\x00CS\x09\x00ISO_IR 10\x08\x00\x08\x00",  # an odd length
+        b"\x08\x00\x06\x00CS\x0a\x00ISO_IR 100\x08\x00\x08\x00",  # no element that they begin with
+        b"\x08\x00\x05\x00\xff\xff\xff\x7fISO_IR 100",  # a length beyond all
+    ],
+)
+def test_bytes_that_are_nearly_those_of_an_old_file_are_passed_over(tmp_path, start):
+    path = tmp_path / "data"
+    path.write_bytes(start.ljust(400, b"\0"))
+    assert not is_dicom(path)
+    good = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100\x08\x00\x08\x00"
+    path.write_bytes(good.ljust(400, b"\0"))
+    assert is_dicom(path)
+
+
+def test_of_a_packed_file_that_is_no_dicom_the_first_bytes_alone_are_unpacked(tmp_path):
+    packed = tmp_path / "a.dcm.gz"
+    # Unpacked to its end, it would be told for damaged.
+    packed.write_bytes(gzip.compress(os.urandom(2**20))[:-30])
+    assert why(packed) == "it is no DICOM file"

@@ -245,7 +245,7 @@ def test_repetitions_are_told_and_the_first_is_used():
     assert {i.order for i in run.stacks[0].images} == {i.order for i in first}
     assert told(notes, "holds 2 images at each place (repetitions, coils); the first is used")
     found, *_ = runs(images("phase", echoes=(None,)), images("phase", echoes=(None,)))
-    assert "no echo times that would tell them apart" in found[0].trouble
+    assert "no echo times or numbers that would tell them apart" in found[0].trouble
 
 
 def test_orientations_mixed_in_one_series_are_scans_of_their_own():

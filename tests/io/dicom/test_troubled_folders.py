@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from made import AXIAL, OBLIQUE, PARTS, SAGITTAL, classic, clutter, given_axes, phantom
+from made import AXIAL, OBLIQUE, PARTS, SAGITTAL, classic, clutter, given_axes, phantom, without_preamble
 from made_enhanced import enhanced
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -374,3 +374,10 @@ def test_names_of_the_patient_are_nowhere_in_what_was_converted(tmp_path):
     text = "".join(str(path) + path.read_text() for path in (tmp_path / "out").glob("*.json"))
     text += str(run)
     assert "Made" not in text.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_old_files_without_preamble_are_read_and_converted(tmp_path, implicit):
+    for path in make(tmp_path).values():
+        without_preamble(path, implicit)
+    assert off(load(tmp_path)) < NEAR
