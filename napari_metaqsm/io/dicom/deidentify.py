@@ -24,7 +24,7 @@ _KEPT = (
     "PatientPosition", "BodyPartExamined", "ScanningSequence", "SequenceVariant", "ScanOptions",
     "MRAcquisitionType", "EchoPulseSequence", "Spoiling", "RepetitionTime", "EchoTrainLength", "FlipAngle",
     "MagneticFieldStrength", "ImagingFrequency", "ImagedNucleus", "SliceThickness", "Rows", "Columns",
-    "SeriesNumber",
+    "SeriesNumber", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 _UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 # A date is needed in places; that of the export would be near that of the scan.

@@ -169,6 +169,14 @@ def add_body_part(image: Dataset, header: Dataset) -> None:
         image.Laterality = side or ""
 
 
+def add_compression(image: Dataset, header: Dataset) -> None:
+    """Whether pixels were ever compressed with loss: what was made from such pixels says so for ever."""
+    image.LossyImageCompression = "01" if header.get("LossyImageCompression") == "01" else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if image.LossyImageCompression == "01" and header.get(keyword):
+            image.add(header[keyword])
+
+
 def thickness_of(header: Dataset, grid: Grid) -> float:
     """Of the slices, mm: that of the source where the map has its slices, else from one to the next."""
     spacing = round(grid.slice_spacing_mm, 5)

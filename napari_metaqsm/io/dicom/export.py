@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ from napari_metaqsm.method import steps
 
 KINDS = {"parametric map": ("parametric map",), "mr series": ("mr series",)}
 KINDS["both"] = ("parametric map", "mr series")
+# DICOM's integers have 32 bits.
+_LARGEST_NUMBER = 2**31 - 1
 Kind = Literal["parametric map", "mr series", "both"]
 
 
@@ -104,9 +106,11 @@ def _check(maps: Mapping[str, np.ndarray], space: Space, kind: str, window_ppm: 
             raise InputError(f"{name} has values that are not finite; DICOM holds none")
 
 
-def _free_numbers(number: object, taken: frozenset[int]):
-    """Numbers for new series: those after a hundred times that of the source."""
+def _free_numbers(number: object, taken: frozenset[int]) -> Iterator[int]:
+    """Numbers for new series: those after a hundred times that of the source, where DICOM has any."""
     first = 100 * max(1, int(number or 0)) + 1
+    if first > _LARGEST_NUMBER - 100_000:
+        first = 1
     return (n for n in range(first, first + 100_000) if n not in taken)
 
 

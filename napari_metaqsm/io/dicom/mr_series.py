@@ -20,6 +20,7 @@ from napari_metaqsm.io.dicom.derived import (
     Description,
     acceptable,
     add_body_part,
+    add_compression,
     derivation_code,
     derived_from,
     in_ppm,
@@ -116,7 +117,7 @@ def _shared(
     image.DerivationCodeSequence = [derivation_code()]
     image.BurnedInAnnotation = "NO"
     image.RecognizableVisualFeatures = "NO" if about.faceless else "YES"
-    image.LossyImageCompression = "00"
+    add_compression(image, header)
     image.ImageOrientationPatient = [_decimal(x) for x in grid.orientation.ravel()]
     image.PixelSpacing = [_decimal(x) for x in grid.spacing_mm]
     image.SliceThickness = _decimal(thickness_of(header, grid))

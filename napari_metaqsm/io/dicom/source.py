@@ -17,12 +17,14 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.files import open_unpacked
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.grid import Grid, Layout, lay_out, settle
-from napari_metaqsm.io.dicom.headers import read_headers
+from napari_metaqsm.io.dicom.headers import Headers, read_headers
+from napari_metaqsm.io.dicom.series import find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, stack
 from napari_metaqsm.io.nifti import Space
 
 # Unit vectors whose length is off by less are so by their decimals; they stay as they stand there.
 _ROUNDED = 1e-4
+_COMPLEX = ("real", "imaginary")
 _OF_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -59,10 +61,12 @@ class Source:
     Parameters
     ----------
     series_numbers : all that are taken among the files
+    headers : of all files
     """
 
     originals: tuple[Original, ...]
     series_numbers: frozenset[int]
+    headers: Headers | None = None
 
     def lay_out(self, space: Space) -> tuple[int, Layout]:
         """Which of ``originals`` maps of ``space`` were made from, and their layout among its images.
@@ -92,18 +96,32 @@ class Source:
         named = list(_series_named(record.get("inputs")))
         if not named:
             return
-        by_part: dict[tuple[int, str], list[Stack]] = {}
-        for one in (original.stack for original in self.originals):
-            if any(one.series_number == about["series"] for about in named):
-                by_part.setdefault((one.series_number, one.part), []).append(one)
-        there = {about["sha256"] for alike in by_part.values() for about in series_of(alike)}
+        wanted = [about.get("sha256") for about in named]
         # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
-        if not any(about.get("sha256") in there for about in named):
+        if not any(about["sha256"] in wanted for alike in self._alike(named) for about in series_of(alike)):
             numbers = ", ".join(sorted({str(about["series"]) for about in named}))
             raise InputError(
                 f"the maps were made from other DICOM files (series {numbers} in their record); "
                 "give those, or make the maps from these"
             )
+
+    def _alike(self, named: Sequence[Mapping[str, Any]]) -> Iterator[list[Stack]]:
+        """What a series in a record may have been: all images of a part, or those of them that were used."""
+        numbers = {about["series"] for about in named if isinstance(about["series"], int)}
+        by_part: dict[tuple[int, str], list[Stack]] = {}
+        for one in (original.stack for original in self.originals):
+            if one.series_number in numbers:
+                # Phase that was computed from real and imaginary parts was made from both.
+                part = "complex" if one.part in _COMPLEX else one.part
+                by_part.setdefault((one.series_number, part), []).append(one)
+        yield from by_part.values()
+        # Where slices lack or files are there twice, fewer are used: those that are found in the same way.
+        if self.headers is None or not numbers or not numbers <= self.series_numbers:
+            return
+        for difference in (None, True, False):
+            for run in find_runs(self.headers, sorted(numbers), difference).runs:
+                yield from ([*stacks] for part, stacks in run.parts.items() if part not in _COMPLEX)
+                yield [stack for part, stacks in run.parts.items() if part in _COMPLEX for stack in stacks]
 
 
 def _series_named(inputs: Any) -> Iterator[Mapping[str, Any]]:
@@ -158,7 +176,7 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
             header.FrameOfReferenceUID = no_frame
     originals = tuple(_original(one, read[one.header.path]) for one in stacks)
     _check_one_study(list(read.values()))
-    return Source(originals, frozenset(image.header.series_number for image in headers.images))
+    return Source(originals, frozenset(image.header.series_number for image in headers.images), headers)
 
 
 def _original(images: Stack, header: pydicom.Dataset) -> Original:

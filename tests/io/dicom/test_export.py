@@ -15,6 +15,7 @@ from napari_metaqsm import cli
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.export import export
 from napari_metaqsm.io.dicom.source import read_source
+from napari_metaqsm.io.load import load
 from napari_metaqsm.io.nifti import Space, write
 
 SHAPE = (20, 18, 12)
@@ -139,6 +140,36 @@ def test_one_of_magnitude_and_phase_is_enough_to_know_the_source(made, tmp_path)
         assert len(files) == 1, other
 
 
+@pytest.mark.parametrize(
+    ("lost", "how"),
+    [
+        ([("phase", 1, 3)], {"vendor": "GE"}),  # takes its magnitude along
+        ([("magnitude", 1, 3)], {}),
+        ([("phase", 0, 0), ("magnitude", 1, 11)], {}),
+        ([], {"copy": 1}),
+        ([], {"vendor": "GE", "parts": ("magnitude", "real", "imaginary")}),
+        ([], {"parts": ("real", "imaginary")}),
+    ],
+)
+def test_a_map_is_known_by_whatever_of_its_source_was_used(tmp_path, lost, how):
+    """Of a scan with missing slices, of one that was sent twice, and of real and imaginary parts."""
+    folder = tmp_path / "in"
+    files = classic(folder, *phantom(), AXIAL, **how)
+    if "copy" in how:
+        classic(folder, *phantom(), AXIAL)
+    for key in lost:
+        files[key].unlink()
+    scan, source = load(folder), read_source(folder)
+    maps = {"x": np.zeros(scan.space.shape, np.float32)}
+    record = {"inputs": dict(scan.sources)}
+    assert export(maps, scan.space, source, tmp_path / "out", record=record, kind="mr series")
+    other = classic(tmp_path / "other", *phantom(seed=1), AXIAL, **how)
+    for key in lost:
+        other[key].unlink()
+    with pytest.raises(InputError, match="other DICOM files"):
+        read_source(tmp_path / "other").check_made(record)
+
+
 def test_the_magnitude_of_the_scan_is_taken_among_all_series_of_a_study(scan, tmp_path):
     folder = shutil.copytree(scan, tmp_path / "study")
     # A localizer-like series before it, elsewhere, and a reconstruction of it after it, in the same place.
@@ -157,6 +188,34 @@ def test_series_numbers_that_are_taken_are_left_out(scan, tmp_path):
     files = export({"x": CHI, "y": CHI}, space_of(AXIAL), source, tmp_path / "out", record={})
     firsts = dict.fromkeys(file.parent / "0001.dcm" for file in files)
     assert [pydicom.dcmread(path).SeriesNumber for path in firsts] == [802, 803, 804, 805]
+
+
+@pytest.mark.parametrize(("number", "first"), [(21_474_837, 1), (2**31 - 1, 1), (-3, 101), (None, 101)])
+def test_series_numbers_stay_within_what_dicom_has(scan, tmp_path, number, first):
+    folder = shutil.copytree(scan, tmp_path / "study")
+    for path in folder.iterdir():
+        change(path, SeriesNumber=number)
+    files = export({"x": CHI}, space_of(AXIAL), read_source(folder), tmp_path / "out", record={})
+    assert [pydicom.dcmread(path).SeriesNumber for path in (files[0], files[-1])] == [first, first + 1]
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_what_was_once_compressed_with_loss_says_so_in_the_maps(scan, tmp_path, deidentify):
+    folder = shutil.copytree(scan, tmp_path / "study")
+    for path in folder.iterdir():
+        change(
+            path,
+            LossyImageCompression="01",
+            LossyImageCompressionRatio="10.2",
+            LossyImageCompressionMethod="ISO_10918_1",
+        )
+    source = read_source(folder)
+    files = export({"x": CHI}, space_of(AXIAL), source, tmp_path / "out", record={}, deidentify=deidentify)
+    for path in (files[0], files[-1]):
+        image = pydicom.dcmread(path)
+        assert (image.LossyImageCompression, image.LossyImageCompressionRatio) == ("01", 10.2)
+        assert image.LossyImageCompressionMethod == "ISO_10918_1"
+        assert errors_of(path) == []
 
 
 # --------------------------------------------------------------------------------------- any geometry
@@ -258,9 +317,10 @@ def test_a_record_that_says_little_is_no_reason_to_fail(source, tmp_path, record
     assert pydicom.dcmread(file).SeriesDescription == "QSM x [ppm]"
 
 
-def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(source, tmp_path):
-    record = {"inputs": {"phase": [{"series": "x", "files": 1, "sha256": None}]}}
-    with pytest.raises(InputError, match=r"other DICOM files \(series x in their record\)"):
+@pytest.mark.parametrize("series", ["x", [8], 10**30])
+def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(source, tmp_path, series):
+    record = {"inputs": {"phase": [{"series": series, "files": 1, "sha256": None}]}}
+    with pytest.raises(InputError, match=r"other DICOM files \(series .* in their record\)"):
         export({"x": CHI}, space_of(AXIAL), source, tmp_path, record=record)
 
 
