@@ -1,7 +1,8 @@
-"""Every inversion method on one local field, as a picture: ``python compare_methods.py [PICTURE [METHODS]]``.
+"""Every inversion method on one local field: ``python compare_methods.py [PICTURE [METHODS [VOXEL]]]``.
 
 The scan is synthetic, so that the truth stands beside the maps. METHODS are names with commas between them,
-as tkd,l2,metaqsm; without them it is all methods, in a minute.
+as tkd,l2,metaqsm; without them it is all methods, in a minute. VOXEL are the three sizes of a voxel in mm, as
+1.5,1.5,3.
 """
 
 import sys
@@ -15,10 +16,11 @@ from napari_metaqsm.simulation.head import synthetic_head
 
 picture = sys.argv[1] if len(sys.argv) > 1 else "comparison.png"
 chosen = sys.argv[2].split(",") if len(sys.argv) > 2 else [entry.name for entry in mq.methods("inversion")]
+sizes = sys.argv[3] if len(sys.argv) > 3 else "0.75,0.75,3"
 
 # The true local field is inverted, so that nothing but the inversion differs. It holds what no dipole model
 # explains: signal and field are means over finer voxels.
-scan, truth = synthetic_head(seed=0)
+scan, truth = synthetic_head(seed=0, voxel_size_mm=tuple(map(float, sizes.split(","))))
 chi, mask, geometry = truth["susceptibility"], truth["mask"], scan.geometry
 maps = {"Truth": chi}
 for entry in mq.methods("inversion"):

@@ -1,7 +1,7 @@
 """From the files of a scan to susceptibility maps: ``python reconstruct_one_scan.py [FOLDER [OUT]]``.
 
 Without a folder the bundled real head is taken (two echoes at 3 T). A folder may hold NIfTI files with their
-sidecars, or DICOM files.
+sidecars, a mask among them at will, or DICOM files.
 """
 
 import sys
@@ -23,7 +23,7 @@ for note in scan.notes:  # what had to be decided or assumed while reading
 # Every step names a registered method (`metaqsm methods` lists them) and what is not its default.
 chain = [
     mq.make_step("field", "nonlinear_fit"),  # phase of all echoes -> total field
-    mq.make_step("mask", "brain"),
+    *([] if scan.mask is not None else [mq.make_step("mask", "brain")]),  # a mask in the folder is taken
     # The background is told from spheres, so the mask loses their radius at its rim: here three voxels.
     mq.make_step("background", "resharp", radius_mm=9),
     mq.make_step("inversion", "tkd", threshold=0.2),  # several inversions at will, of one local field

@@ -1,7 +1,8 @@
-"""A cohort, from a BIDS dataset to the page of all scans: ``python run_cohort.py [FOLDER [HEADS]]``.
+"""A cohort, from a BIDS dataset to the page of all scans: ``python run_cohort.py [FOLDER [HEADS [MASK]]]``.
 
 A small dataset is made in FOLDER (else in a temporary one): the bundled real head, some synthetic heads
-(HEADS of them, else 6), and a subject without phase, so that a failure is seen as well.
+(HEADS of them, else 6), and a subject without phase, so that a failure is seen as well. MASK is a method of
+masks, else brain.
 """
 
 import json
@@ -45,11 +46,12 @@ def make_dataset(dataset: Path, heads: int) -> None:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="metaqsm-"))
     heads = int(sys.argv[2]) if len(sys.argv) > 2 else 6
+    mask = sys.argv[3] if len(sys.argv) > 3 else "brain"
     make_dataset(folder / "dataset", heads)
 
     # The cohort itself. A second run does only what is missing or was made with other settings.
     out = folder / "derivatives"
-    result = run_cohort(folder / "dataset", out, inversion=("tkd", "l2"))
+    result = run_cohort(folder / "dataset", out, mask=mask, inversion=("tkd", "l2"))
     for failure in result.failed:
         print(f"{failure.label} failed: {failure.reason}")
     print(f"{result}\nlook at: {out / 'group.html'}")

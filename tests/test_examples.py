@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_metaqsm.io.resources import resource
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def coarse_head(monkeypatch):
+    """The synthetic head is made on the voxels of its scan, not on finer ones: in a fifth of the time."""
+    monkeypatch.setattr("napari_metaqsm.simulation.head.LONGEST_SIDE_MM", 3.0)
 
 
 @pytest.fixture
@@ -29,7 +37,13 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def test_reconstruct_one_scan(run, tmp_path):
-    out = run("reconstruct_one_scan.py")
+    """On a copy of the bundled head with a mask in it, for to find one takes longer than all the rest."""
+    folder = shutil.copytree(resource("samples/philips_2echo"), tmp_path / "head")
+    magnitude = nib.load(next(folder.glob("*echo-1_part-mag*.nii*")))
+    values = magnitude.get_fdata()
+    mask = (values > 0.2 * values.max()).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, magnitude.affine), folder / "mask.nii.gz")
+    out = run("reconstruct_one_scan.py", str(folder))
     assert "(80, 80, 53) voxels, echoes at 2.3, 4.6 ms, 3 T" in out
     assert "susceptibility_tkd" in out
     assert (tmp_path / "maps/maps.png").is_file()
@@ -47,15 +61,16 @@ def test_add_a_method(run, monkeypatch):
     assert 0.5 < values["tikhonov"] < 0.9
 
 
-def test_compare_methods(run, tmp_path):
-    out = run("compare_methods.py", "comparison.png", "tkd,l2,mesaqsm")
+def test_compare_methods(coarse_head, run, tmp_path):
+    out = run("compare_methods.py", "comparison.png", "tkd,l2,metaqsm,mesaqsm", "1.2,1.2,3")
     lines = [line for line in out.splitlines() if "NRMSE" in line]
-    assert [line[:16].strip() for line in lines] == ["Closed-form L2", "Mesa-QSM", "TKD"]
+    assert [line[:16].strip() for line in lines] == ["Closed-form L2", "Meta-QSM", "TKD"]
+    assert "no Mesa-QSM weights fit 1.2×1.2×3 mm" in out
     picture = np.asarray(Image.open(tmp_path / "comparison.png"))
     assert len(np.unique(picture)) > 100
 
 
-def test_cosmos(run, tmp_path):
+def test_cosmos(coarse_head, run, tmp_path):
     errors = {line[:20].strip(): float(line.split()[-2]) for line in run("cosmos.py").splitlines()[:3]}
     assert errors["COSMOS"] < 12
     assert errors["COSMOS"] < 0.5 * errors["COSMOS, closed form"]
@@ -76,7 +91,7 @@ def start(*command, cwd, **environment):
 def cohort(tmp_path_factory):
     """The folder of the cohort's example without synthetic heads, and what it printed."""
     folder = tmp_path_factory.mktemp("cohort")
-    done = start(sys.executable, EXAMPLES / "run_cohort.py", folder, "0", cwd=folder)
+    done = start(sys.executable, EXAMPLES / "run_cohort.py", folder, "0", "threshold", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -87,7 +102,9 @@ def test_run_cohort(cohort):
     assert "1 done, 0 done before, 1 failed" in out
     maps = folder / "derivatives/sub-philips/anat"
     chi = nib.load(maps / "sub-philips_desc-tkd_Chimap.nii.gz").get_fdata()
-    assert 0.02 < chi[chi != 0].std() < 0.1
+    assert (
+        0.02 < chi[chi != 0].std() < 0.5
+    )  # a threshold leaves skull and vessels in, which a brain mask does not
     page = (folder / "derivatives/group.html").read_text(encoding="utf-8")
     for name in ("report.html", "picture.webp"):
         place = f"sub-philips/reports/sub-philips/{name}"
@@ -115,31 +132,34 @@ def test_cohort_on_slurm_with_its_task_on_this_machine(cohort, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the scheduler's file is gone
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
 def test_cohort_on_slurm_says_how_it_is_called(tmp_path):
-    for command in (["bash", EXAMPLES / "cohort_slurm.sh"], [sys.executable, EXAMPLES / "cohort_slurm.py"]):
-        done = start(*command, cwd=tmp_path)
-        assert done.returncode != 0
-        assert "BIDS_DIR OUT_DIR" in done.stderr
+    done = start("bash", EXAMPLES / "cohort_slurm.sh", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "BIDS_DIR OUT_DIR" in done.stderr
 
 
-def test_train_your_own(tmp_path):
+def test_cohort_on_slurm_from_python_says_how_it_is_called(run):
+    with pytest.raises(SystemExit, match="BIDS_DIR OUT_DIR"):
+        run("cohort_slurm.py")
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")  # torch's own, within Lightning
+def test_train_your_own(coarse_head, run, tmp_path):
     pytest.importorskip("lightning")
-    done = start(sys.executable, EXAMPLES / "train_your_own.py", tmp_path, "0.02", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    errors = {
-        line[:16].strip(): float(line.split()[-2]) for line in done.stdout.splitlines() if " NRMSE " in line
-    }
+    lines = run("train_your_own.py", str(tmp_path), "0.01").splitlines()
+    errors = {line[:16].strip(): float(line.split()[-2]) for line in lines if " NRMSE " in line}
     assert errors["Shipped"] < errors["Closed-form L2"]
     assert errors["Your own"] < 100
     assert (tmp_path / "run/weights.safetensors").is_file()
     assert (tmp_path / "trained.png").is_file()
 
 
-def test_dicom_to_pacs(shared, tmp_path):
+@pytest.mark.filterwarnings("ignore:resharp. the radius of 6 mm")  # the example prints it
+def test_dicom_to_pacs(run, shared, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     folder = shared / "data/scans/siemens_enhanced"
-    done = start(sys.executable, EXAMPLES / "dicom_to_pacs.py", folder, tmp_path / "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run("dicom_to_pacs.py", str(folder), str(tmp_path / "out"))
     written = [pydicom.dcmread(file, stop_before_pixels=True) for file in tmp_path.rglob("*.dcm")]
     assert len({header.SeriesInstanceUID for header in written}) == 4  # two maps in two kinds
     assert len({(header.StudyInstanceUID, header.FrameOfReferenceUID) for header in written}) == 1
