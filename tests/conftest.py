@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share, and what to do where no window can be opened."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,3 +35,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real scans, ../shared, is not there")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small file system cannot be mounted: that takes Linux and root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

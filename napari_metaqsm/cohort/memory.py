@@ -15,8 +15,8 @@ from napari_metaqsm.io.nifti import shape_of
 from napari_metaqsm.pipeline import Step
 
 GB = 1e9
-# A worker that has loaded everything and holds no scan.
-PROCESS_BYTES = 0.75 * GB
+# A worker that has loaded everything and holds no scan, with what its allocator keeps of those before.
+PROCESS_BYTES = 1.0 * GB
 # Working memory of a method in float32 volumes above what it is given, as measured on two scans (README,
 # "Measured"); a field fit's grows with the echoes, and the network of brain extraction has a size of its own.
 VOLUMES = {
@@ -25,8 +25,9 @@ VOLUMES = {
 }  # fmt: skip
 PER_ECHO = {"nonlinear_fit": 4, "weighted_mean": 4, "phase_quality": 2}
 FIXED_BYTES = {"brain": 0.8 * GB}
-# The goal that every iterative method is tested against (tests/benchmarks/test_memory.py).
-MOST_VOLUMES = 30
+# The goal that every iterative method is tested against (tests/benchmarks/test_memory.py) is 30; in a worker
+# the allocator keeps some more.
+MOST_VOLUMES = 36
 # Of its maps: total field, noise, residual, quality, mask, local field, eroded mask; then one by inversion.
 _MAPS = 6
 # What a report's pictures and what is read and written in blocks take beside.

@@ -61,12 +61,12 @@ def test_cards_get_their_memory_too():
 
 
 def test_what_cannot_be_had_is_said_in_words():
-    with pytest.raises(InputError, match=r"4 workers of 3\.1 GB would be needed, and 10\.0 GB are free"):
+    with pytest.raises(InputError, match=r"4 workers of 3\.4 GB would be needed, and 10\.0 GB are free"):
         share_out([LARGE] * 9, cores=16, free=10 * GB, workers=4)
-    assert fits(LARGE, 3.2 * GB) == ""
-    assert fits(LARGE, 3 * GB) == "it would take 3.1 GB of memory, and 3.0 GB are free"
+    assert fits(LARGE, 3.5 * GB) == ""
+    assert fits(LARGE, 3 * GB) == "it would take 3.4 GB of memory, and 3.0 GB are free"
 
 
 def test_the_statement():
-    given = share_out([LARGE] * 9, cores=2, free=6.4 * GB)
-    assert statement(given) == "2 workers, each up to 3.2 GB of memory and 1 thread"
+    given = share_out([LARGE] * 9, cores=2, free=7.0 * GB)
+    assert statement(given) == "2 workers, each up to 3.5 GB of memory and 1 thread"

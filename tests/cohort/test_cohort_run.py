@@ -1,10 +1,11 @@
-"""A cohort on real Dask workers: some scans bad, a worker killed, run again."""
+"""A cohort on real Dask workers: scans that are bad, one that kills its worker, run again, a lost folder."""
 
 import csv
 import dataclasses
 import os
-import signal
-import time
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import made_bids
 import nibabel as nib
@@ -15,9 +16,9 @@ from deadly import Deadly
 import napari_metaqsm as mq
 from napari_metaqsm.cohort.cluster import local_cluster
 from napari_metaqsm.cohort.memory import GB, Share
-from napari_metaqsm.cohort.outcomes import DONE, FAILED, read_outcomes
+from napari_metaqsm.cohort.outcomes import DONE, read_outcomes
 from napari_metaqsm.cohort.plan import Settings
-from napari_metaqsm.cohort.run import STORAGE_FAILURES, plan_cohort, run_cohort
+from napari_metaqsm.cohort.run import STORAGE_FAILURES, CohortResult, Progress, plan_cohort, run_cohort
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.bids.dataset import find_scans, load_scan
 from napari_metaqsm.io.bids.derivatives import record_of
@@ -29,7 +30,14 @@ CHEAP = {
     "parameters": {"resharp": {"radius_mm": 8.0}},
     "device": "cpu",
 }
-GOOD = ("sub-01", "sub-02", "sub-05", "sub-06", "sub-07")
+TYPED = ["--fit", "weighted_mean", "--mask", "threshold", "--set", "resharp.radius_mm=8", "--invert", "tkd"]
+FULL = "No space left on device"
+TROUBLE = {
+    "sub-03": "sub-03_echo-2_part-phase_MEGRE.nii.gz",
+    "sub-04": "there is magnitude, but no phase",
+    "sub-06": "its worker was killed 4 times, at last with no other scan beside it",
+}
+GOOD = ("sub-01", "sub-02", "sub-05", "sub-07")
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +47,29 @@ def scheduler():
         yield cluster.client.scheduler.address
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    """Five good subjects, one with half a file, one without phase."""
-    root = made_bids.make_dataset(tmp_path / "data")
+@dataclasses.dataclass
+class Ran:
+    dataset: Path
+    out: Path
+    result: CohortResult
+    seen: list[Progress]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, scheduler):
+    """Four good subjects, one with half a file, one without phase, one that takes its worker with it."""
+    folder = tmp_path_factory.mktemp("cohort")
+    root, out, seen = made_bids.make_dataset(folder / "data"), folder / "out", []
     for number in range(1, 8):
         made_bids.add_subject(root, f"{number:02d}", seed=number)
     made_bids.cut_short(root / "sub-03/anat/sub-03_echo-2_part-phase_MEGRE.nii.gz")
     made_bids.take_away(root, "sub-04/anat/*part-phase*")
-    return root
+    plan = plan_cohort(root, out, Settings(**CHEAP), scheduler=scheduler)
+    jobs = tuple(
+        dataclasses.replace(job, item=Deadly(job.item.scan)) if job.label == "sub-06" else job
+        for job in plan.jobs
+    )
+    return Ran(root, out, dataclasses.replace(plan, jobs=jobs).run(seen.append), seen)
 
 
 def made_at(out):
@@ -59,88 +81,74 @@ def recomputed(out, before):
     return {label for label, when in made_at(out).items() if before.get(label) != when}
 
 
-def leftovers(out):
-    return sorted(out.rglob(".metaqsm-*"))
-
-
-def test_a_worker_is_killed_and_two_subjects_are_bad_and_the_rest_is_done_once(dataset, tmp_path, scheduler):
-    out, killed, seen = tmp_path / "out", [], []
-
-    def watch(progress):
-        seen.append(progress)
-        if progress.latest and progress.latest.status == DONE and not killed:
-            killed.append(int(progress.latest.worker.split(":")[1]))
-            os.kill(killed[0], signal.SIGKILL)
-
-    result = run_cohort(dataset, out, scheduler=scheduler, watch=watch, **CHEAP)
-    assert killed
-    assert [o.label for o in result.outcomes if o.status == DONE] == list(GOOD)
+def test_each_scan_that_cannot_be_done_is_a_row_with_its_reason_and_the_rest_is_done(ran):
+    result, out = ran.result, ran.out
+    assert [o.label for o in result.outcomes if o.status == DONE] == list(GOOD), result.failed
     reasons = {o.label: o.reason for o in result.failed}
-    assert "sub-03_echo-2_part-phase_MEGRE.nii.gz" in reasons.pop("sub-03")
-    assert reasons == {"sub-04": "there is magnitude, but no phase"}
+    assert reasons.keys() == TROUBLE.keys()
+    assert all(words in reasons[label] for label, words in TROUBLE.items()), reasons
+    assert reasons["sub-04"] == TROUBLE["sub-04"]
     assert not result.complete
-    assert str(result) == "5 done, 0 done before, 2 failed"
-    assert [p.done + p.failed for p in seen][-1] == seen[-1].total == 7
-    assert seen[-1].seconds_left == 0
+    assert str(result) == "4 done, 0 done before, 3 failed"
     with (out / "logs/cohort.tsv").open() as table:
         rows = list(csv.DictReader(table, delimiter="\t"))
     assert [row["scan"] for row in rows] == [f"sub-{n:02d}" for n in range(1, 8)]
     assert {row["scan"] for row in rows if row["status"] == DONE} == set(GOOD)
-    for scan in find_scans(dataset):
+    for scan in find_scans(ran.dataset):
         assert (record_of(scan, out) is not None) == (scan.label in GOOD)
     assert (out / "group.html").is_file()
-    assert not leftovers(out)
-
-    # Run again: only what failed is tried, and what was mended is done.
-    before = made_at(out)
-    made_bids.add_subject(dataset, "03", seed=3)
-    again = run_cohort(dataset, out, scheduler=scheduler, **CHEAP)
-    assert recomputed(out, before) == {"sub-03"}
-    assert again.earlier == set(GOOD)
-    assert [o.label for o in again.failed] == ["sub-04"]
+    assert not list(out.rglob(".metaqsm-*"))
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, scheduler):
-    """Three subjects that are done."""
-    folder = tmp_path_factory.mktemp("finished")
-    root = made_bids.make_dataset(folder / "data")
-    for number in range(1, 4):
-        made_bids.add_subject(root, f"{number:02d}", seed=number)
-    result = run_cohort(root, folder / "out", scheduler=scheduler, **CHEAP)
-    assert result.complete
-    return root, folder / "out"
+def test_who_watches_is_told_of_every_scan_and_of_a_dashboard_that_is_there(ran):
+    told = [p.latest.label for p in ran.seen if p.latest]
+    assert sorted(told) == [f"sub-{n:02d}" for n in range(1, 8)]
+    last = ran.seen[-1]
+    assert (last.done, last.failed, last.total, last.seconds_left) == (4, 3, 7, 0)
+    assert last.dashboard.startswith("http://127.0.0.1:" if find_spec("bokeh") else "for a dashboard")
 
 
-def test_maps_and_record_are_those_of_one_chain_in_one_process(finished):
-    dataset, out = finished
-    scan = find_scans(dataset, ["02"])[0]
+def test_maps_and_record_are_those_of_one_chain_in_one_process(ran):
+    scan = find_scans(ran.dataset, ["02"])[0]
     with mq.running():
         alone = mq.reconstruct(load_scan(scan), Settings(**CHEAP).chain, device="cpu")
-    written = nib.load(out / "sub-02/anat/sub-02_desc-tkd_Chimap.nii.gz").get_fdata(dtype=np.float32)
+    written = nib.load(ran.out / "sub-02/anat/sub-02_desc-tkd_Chimap.nii.gz").get_fdata(dtype=np.float32)
     np.testing.assert_allclose(written, alone.maps["susceptibility_tkd"], atol=1e-7)
-    record = record_of(scan, out)
+    record = record_of(scan, ran.out)
     assert record["inputs"] == alone.record["inputs"]
     assert [s["parameters"] for s in record["steps"]] == [s["parameters"] for s in alone.record["steps"]]
     assert record["reference"].keys() == alone.record["reference"].keys()
 
 
-def test_nothing_is_done_twice_and_what_changed_is_done_anew(finished, scheduler):
-    dataset, out = finished
-    before = made_at(out)
-    touched = dataset / "sub-01/anat/sub-01_echo-1_part-mag_MEGRE.nii.gz"
-    os.utime(touched)
-    plan = plan_cohort(dataset, out, Settings(**CHEAP), scheduler=scheduler)
-    assert "sub-01" in [job.label for job in plan.jobs]  # its time does not tell; its content will
-    result = plan.run()
-    assert result.complete
-    assert result.earlier == {"sub-01", "sub-02", "sub-03"}
-    assert recomputed(out, before) == set()
+def test_a_scan_is_the_same_in_any_company(ran, tmp_path, scheduler):
+    run_cohort(ran.dataset, tmp_path / "alone", scheduler=scheduler, participants=["01"], **CHEAP)
+    name = "sub-01/anat/sub-01_desc-tkd_Chimap.nii.gz"
+    maps = [nib.load(folder / name).get_fdata() for folder in (ran.out, tmp_path / "alone")]
+    np.testing.assert_array_equal(*maps)
 
-    sidecar = dataset / "sub-03/anat/sub-03_echo-1_part-phase_MEGRE.json"
+
+@pytest.fixture
+def copy(ran, tmp_path):
+    """Dataset and derivatives of the cohort, to be changed."""
+    for name in ("data", "out"):
+        shutil.copytree(ran.out.parent / name, tmp_path / name)
+    return tmp_path / "data", tmp_path / "out"
+
+
+def test_run_again_only_what_failed_or_changed_is_done(copy, scheduler):
+    dataset, out = copy
+    before = made_at(out)
+    made_bids.add_subject(dataset, "03", seed=3)
+    os.utime(dataset / "sub-01/anat/sub-01_echo-1_part-mag_MEGRE.nii.gz")
+    sidecar = dataset / "sub-05/anat/sub-05_echo-1_part-phase_MEGRE.json"
     sidecar.write_text(sidecar.read_text().replace('"FlipAngle": 15', '"FlipAngle": 16'))
-    run_cohort(dataset, out, scheduler=scheduler, **CHEAP)
-    assert recomputed(out, before) == {"sub-03"}
+    plan = plan_cohort(dataset, out, Settings(**CHEAP), scheduler=scheduler)
+    # Its time does not tell whether sub-01 has changed; its content will.
+    assert {"sub-01", "sub-03", "sub-05", "sub-06"} <= {job.label for job in plan.jobs}
+    again = plan.run()
+    assert recomputed(out, before) == {"sub-03", "sub-05", "sub-06"}
+    assert again.earlier == {"sub-01", "sub-02", "sub-07"}
+    assert [o.label for o in again.failed] == ["sub-04"]
 
     before = made_at(out)
     others = {**CHEAP, "parameters": {"resharp": {"radius_mm": 8.0}, "tkd": {"threshold": 0.1}}}
@@ -148,58 +156,55 @@ def test_nothing_is_done_twice_and_what_changed_is_done_anew(finished, scheduler
     assert recomputed(out, before) == {"sub-02"}
 
 
-def test_a_scan_is_the_same_in_any_company(finished, tmp_path, scheduler):
-    dataset, out = finished
-    run_cohort(dataset, tmp_path / "alone", scheduler=scheduler, participants=["01"], **CHEAP)
-    name = "sub-01/anat/sub-01_desc-tkd_Chimap.nii.gz"
-    maps = [nib.load(folder / name).get_fdata() for folder in (out, tmp_path / "alone")]
-    np.testing.assert_array_equal(*maps)
-
-
-def test_a_scan_that_kills_its_worker_is_one_row_and_the_others_are_done(finished, tmp_path, scheduler):
-    dataset, _ = finished
-    plan = plan_cohort(dataset, tmp_path / "out", Settings(**CHEAP), scheduler=scheduler)
-    first, *others = plan.jobs
-    deadly = dataclasses.replace(first, item=Deadly(first.item.scan))
-    result = dataclasses.replace(plan, jobs=(deadly, *others)).run()
-    assert {o.label: o.status for o in result.outcomes} == {
-        "sub-01": FAILED,
-        "sub-02": DONE,
-        "sub-03": DONE,
-    }
-    assert "its worker was killed 4 times, at last with no other scan beside it" in result.failed[0].reason
-
-
-def test_a_folder_that_is_lost_stops_the_run_in_words_and_keeps_what_is_done(finished, tmp_path, scheduler):
-    dataset, _ = finished
+def test_a_folder_that_is_lost_stops_the_run_in_words_and_keeps_what_is_done(ran, tmp_path, scheduler):
     out, kept = tmp_path / "out", tmp_path / "elsewhere"
-    plan = plan_cohort(dataset, out, Settings(**CHEAP), scheduler=scheduler)
+    plan = plan_cohort(ran.dataset, out, Settings(**CHEAP), scheduler=scheduler, participants=["01", "02"])
 
     def lose(progress):
-        if progress.latest and progress.latest.status == DONE and out.exists():
+        if progress.latest and progress.latest.status == DONE and not kept.exists():
             out.rename(kept)
 
-    copies = [dataclasses.replace(job) for job in plan.jobs * 3]
-    result = dataclasses.replace(plan, jobs=tuple(copies)).run(lose)
+    result = dataclasses.replace(plan, jobs=plan.jobs * 4).run(lose)
     assert f"stopped, since {STORAGE_FAILURES} scans in a row failed for it" in result.stopped
     assert f"the folder of the derivatives has gone: {out}" in result.stopped
     assert not list(out.rglob("*.nii.gz"))
-    assert [o.status for o in read_outcomes(kept)] == [DONE]
+    outcomes = read_outcomes(kept)
+    assert outcomes
+    assert {o.status for o in outcomes} == {DONE}
 
 
-def test_where_no_scheduler_answers_it_is_said(finished, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_or_fills_up_is_told_in_words_and_what_is_done_is_kept(
+    ran, small_disk, metaqsm, scheduler
+):
+    out, begun = small_disk / "out", os.statvfs(small_disk)
+    typed = ["bids", ran.dataset, out, "participant", "--scheduler", scheduler, *TYPED]
+    assert metaqsm(*typed, "--participant-label", "01")[0] == 0
+    left = os.statvfs(small_disk)
+    one, before = (begun.f_bfree - left.f_bfree) * left.f_frsize, made_at(out)
+
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(left.f_bavail * left.f_frsize))
+    code, _, err = metaqsm(*typed)
+    assert (code, len(err.splitlines())) == (1, 1), err
+    assert err.startswith(f"metaqsm: failed: a file could not be read or written: {FULL}")
+
+    filler.write_bytes(bytes(left.f_bavail * left.f_frsize - one // 2))
+    code, _, err = metaqsm(*typed, "--participant-label", "02", "05", "06", "07")
+    assert code == 1
+    assert f"stopped, since {STORAGE_FAILURES} scans in a row failed for it: {FULL}" in err.splitlines()[-1]
+    assert made_at(out) == before
+    assert not list(out.rglob(".metaqsm-*"))
+
+
+def test_where_no_scheduler_answers_it_is_said(ran, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_metaqsm.cohort.cluster._SECONDS_TO_CONNECT", 0.5)
-    dataset, _ = finished
     with pytest.raises(InputError, match=r"scheduler is 'tcp://127\.0\.0\.1:1'; none answers there"):
-        run_cohort(dataset, tmp_path / "out", scheduler="tcp://127.0.0.1:1", **CHEAP)
+        run_cohort(ran.dataset, tmp_path / "out", scheduler="tcp://127.0.0.1:1", **CHEAP)
 
 
-def test_what_does_not_fit_in_memory_is_a_row_and_no_attempt(finished, tmp_path):
-    dataset, _ = finished
-    plan = plan_cohort(dataset, tmp_path / "out", Settings(**CHEAP), memory_gb=0.5)
+def test_what_does_not_fit_in_memory_is_a_row_and_no_attempt(ran, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_metaqsm.cohort.run.local_cluster", None)  # no worker is started
+    plan = plan_cohort(ran.dataset, tmp_path / "out", Settings(**CHEAP), memory_gb=0.5, participants=["01"])
     assert not plan.jobs
-    assert all("GB of memory, and 0.5 GB are free" in o.reason for o in plan.refused)
-    started = time.perf_counter()
-    result = plan.run()
-    assert len(result.failed) == 3
-    assert time.perf_counter() - started < 10  # no worker was started
+    assert [o.reason for o in plan.run().failed] == [o.reason for o in plan.refused]
+    assert "GB of memory, and 0.5 GB are free" in plan.refused[0].reason

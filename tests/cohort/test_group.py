@@ -268,6 +268,6 @@ def test_cost_per_scan_is_flat(tmp_path):
         return used
 
     cost(5)
-    few, many = cost(40), cost(160)
+    few, many = cost(20), cost(80)
     assert many[0] < 7 * few[0]  # four times as many; clocks are coarse
-    assert many[1] / 160 < 60_000
+    assert many[1] / 80 < 60_000

@@ -155,22 +155,6 @@ def test_a_move_that_fails_half_way_is_undone(tmp_path, monkeypatch):
 
 
 # --------------------------------------------------------------------------------------- disk full
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small file system cannot be mounted: that takes Linux and root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def fill(folder, leave):
     """Take all of the disk but ``leave`` bytes."""
     room = os.statvfs(folder)
@@ -192,7 +176,7 @@ def test_a_full_disk_ends_with_one_sentence_and_earlier_results_whole(metaqsm, i
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("command", ["report", "cosmos", "demo", "train", "evaluate", "convert"])
+@pytest.mark.parametrize("command", ["report", "cosmos", "demo", "train", "evaluate", "convert", "dicom"])
 def test_every_command_says_that_the_disk_is_full(
     metaqsm, inputs, small_disk, tmp_path, monkeypatch, command
 ):
@@ -208,16 +192,21 @@ def test_every_command_says_that_the_disk_is_full(
         "train": [tmp_path / "train.toml"],
         "evaluate": ["--labels", tmp_path, "--volumes", 1, "--shape", "32,32,16", "--methods", "tkd"],
         "convert": [tmp_path / "dicom"],
+        "dicom": [tmp_path / "maps", "--source", tmp_path / "dicom"],
     }[command]
     if command == "evaluate":
         for number in (19, 20):
             write(tmp_path / f"labels_{number}.nii.gz", np.ones(SHAPE))
-    if command == "convert":
+    if command in ("convert", "dicom"):
         monkeypatch.syspath_prepend(str(REPOSITORY / "tests/io/dicom"))
         from made import AXIAL, classic
 
         values = np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 8))
         classic(tmp_path / "dicom", values, values, AXIAL)
+    if command == "dicom":
+        typed = ["run", tmp_path / "dicom", "--mask", "threshold", "--background", "vsharp", "--quiet"]
+        code, err = metaqsm(*typed, "--invert", "tkd", "--out", tmp_path / "maps")
+        assert code == 0, err
     fill(small_disk, 0)
     code, err = metaqsm(command, *arguments, "--out", out)
     assert code == 1, err
