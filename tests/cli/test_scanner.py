@@ -116,3 +116,6 @@ def test_decisions_are_overridden_by_options(metaqsm, scans, tmp_path):
     wanted = {"echo_times_s": [0.011], "b0_tesla": 2.9, "phase_sign": -1, "phase_pi": 2000.0}
     assert record["acquisition"] == wanted
     assert record["geometry"]["b0_direction"] == pytest.approx([0, 0.6, 0.8])
+    assert any("taken for that of one echo, as was given" in text for text in record["decisions"])
+    code, _, err = metaqsm("run", folder, "--no-alternating-slices")
+    assert (code, "alternating_slices is given" in err) == (2, True)

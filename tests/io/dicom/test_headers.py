@@ -14,6 +14,7 @@ from made import OBLIQUE, classic, phantom
 from made_enhanced import enhanced
 
 from napari_metaqsm.errors import Cancelled, InputError
+from napari_metaqsm.io.dicom.files import is_plain, open_unpacked
 from napari_metaqsm.io.dicom.headers import is_dicom, read_headers
 from napari_metaqsm.method import running
 
@@ -264,11 +265,15 @@ def test_a_file_that_may_not_be_read_is_told(file):
 @pytest.mark.parametrize("implicit", [True, False])
 def test_a_file_without_preamble_is_read_as_one_with_it(file, tmp_path, implicit):
     new = one(file)
+    assert is_plain(file)
     made.without_preamble(file, implicit)
     old = one(file)
     assert is_dicom(tmp_path)
     for name in ("part", "echo_time_s", "position", "orientation", "rescale", "shape"):
         assert getattr(old, name) == getattr(new, name)
+    with open_unpacked(file) as whole:  # as other programs want it
+        assert pydicom.dcmread(whole).pixel_array.shape == new.shape
+    assert not is_plain(file)
     packed = tmp_path / "IM0001.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
     assert one(packed).position == new.position
@@ -292,7 +297,7 @@ def test_other_bytes_are_no_file_without_preamble(tmp_path, content, start):
         b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100\x10\x00\x10\x00",  # another group
         b"\x08\x00\x05\x00CS\x09\x00ISO_IR 10\x08\x00\x08\x00",  # an odd length
         b"\x08\x00\x06\x00CS\x0a\x00ISO_IR 100\x08\x00\x08\x00",  # no element that they begin with
-        b"\x08\x00\x05\x00\xff\xff\xff\x7fISO_IR 100",  # a length beyond all
+        b"\x08\x00\x05\x00\xfe\xff\xff\x7fISO_IR 100",  # a length beyond all
     ],
 )
 def test_bytes_that_are_nearly_those_of_an_old_file_are_passed_over(tmp_path, start):
