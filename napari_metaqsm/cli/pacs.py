@@ -56,7 +56,7 @@ def dicom(
         files = export(
             _chosen(found, maps),
             space,
-            read_source(source),
+            read_source(source, record),
             out or folder / "dicom",
             record=record,
             kind=_KINDS[kind],

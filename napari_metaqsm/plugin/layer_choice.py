@@ -140,7 +140,8 @@ def grid_text(layer: Layer) -> str:
         geometry = geometry_of(layer)
     except InputError as error:
         return str(error)
-    size = "×".join(f"{v:.3g}" for v in geometry.voxel_size_mm)
+    # To the micrometre: of 3.375, which no header gives to the last bit, fewer decimals make 3.37 or 3.38.
+    size = "×".join(f"{round(v, 3):g}" for v in geometry.voxel_size_mm)
     matrix = "×".join(str(n) for n in geometry.shape)
     echoes = f" · {layer.data.shape[0]} echoes" if layer.ndim == 4 else ""
     note = unit_note(layer)

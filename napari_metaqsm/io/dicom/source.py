@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,17 +94,22 @@ class Source:
         So no map gets the identity of another patient, or one that was taken from the files it was made
         from. Where the record names no DICOM series, as of maps made from NIfTI, their place must do.
         """
-        named = list(_series_named(record.get("inputs")))
-        if not named:
-            return
-        wanted = [about.get("sha256") for about in named]
-        # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
-        if not any(about["sha256"] in wanted for alike in self._alike(named) for about in series_of(alike)):
+        if not self.is_of(record):
+            named = _series_named(record.get("inputs"))
             numbers = ", ".join(sorted({str(about["series"]) for about in named}))
             raise InputError(
                 f"the maps were made from other DICOM files (series {numbers} in their record); "
                 "give those, or make the maps from these"
             )
+
+    def is_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record names the images, or no DICOM series at all."""
+        named = list(_series_named(record.get("inputs")))
+        wanted = [about.get("sha256") for about in named]
+        # One of magnitude and phase tells; the other may have lost an echo on the way, or be elsewhere.
+        return not named or any(
+            about["sha256"] in wanted for alike in self._alike(named) for about in series_of(alike)
+        )
 
     def _alike(self, named: Sequence[Mapping[str, Any]]) -> Iterator[list[Stack]]:
         """What a series in a record may have been: all images of a part, or those of them that were used."""
@@ -136,12 +142,15 @@ def _series_named(inputs: Any) -> Iterator[Mapping[str, Any]]:
             yield from _series_named(within)
 
 
-def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Source:
+def read_source(
+    dicom_paths: str | os.PathLike | Sequence[str | os.PathLike], record: Mapping[str, Any] | None = None
+) -> Source:
     """Read whose the images are and where they lie: classic or enhanced, compressed by gzip or not.
 
     Parameters
     ----------
     dicom_paths : files, or folders with files at any depth; what is no DICOM image is passed over
+    record : of a map; among images of several patients or studies, those that it was made from are taken
 
     Returns
     -------
@@ -150,7 +159,7 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
     Raises
     ------
     InputError
-        When there are no images, or images of several patients or studies.
+        When there are no images, or images of several patients or studies and no record tells which.
     """
     given = [dicom_paths] if isinstance(dicom_paths, (str, os.PathLike)) else list(dicom_paths)
     headers = read_headers(given)
@@ -159,7 +168,24 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
         why = f" ({headers.refused[0][1]})" if headers.refused else ""
         raise InputError(f"{names} holds no MR images in DICOM{why}; give the series the maps were made from")
     stacks = stack(headers.images)
+    read = {path: _whole_header(path) for path in dict.fromkeys(one.header.path for one in stacks)}
+    owners: dict[tuple[str, str], list[Stack]] = {}
+    for one in stacks:
+        owners.setdefault(_owner(read[one.header.path]), []).append(one)
+    sources = {owner: _source(of_one, read, headers) for owner, of_one in owners.items()}
+    named = record is not None and any(_series_named(record.get("inputs")))
+    if len(sources) > 1 and named:
+        sources = {owner: source for owner, source in sources.items() if source.is_of(record)} or sources
+    _check_one_study(list(sources))
+    return next(iter(sources.values()))
 
+
+def _owner(header: pydicom.Dataset) -> tuple[str, str]:
+    """Patient and study."""
+    return str(header.get("PatientID") or ""), str(header.get("StudyInstanceUID") or "")
+
+
+def _source(stacks: list[Stack], read: Mapping[Path, pydicom.Dataset], headers: Headers) -> Source:
     def rank(one: Stack) -> tuple:
         return (
             not one.images[0].measured,
@@ -168,15 +194,17 @@ def read_source(dicom_paths: str | os.PathLike | Sequence[str | os.PathLike]) ->
             one.echo_time_s or 0.0,
         )
 
-    stacks.sort(key=rank)
-    read = {path: _whole_header(path) for path in dict.fromkeys(one.header.path for one in stacks)}
     no_frame = generate_uid(prefix=None)  # of reference, of those that name none
-    for header in read.values():
+    originals = []
+    for one in sorted(stacks, key=rank):
+        header = read[one.header.path]
         if not header.get("FrameOfReferenceUID"):
             header.FrameOfReferenceUID = no_frame
-    originals = tuple(_original(one, read[one.header.path]) for one in stacks)
-    _check_one_study(list(read.values()))
-    return Source(originals, frozenset(image.header.series_number for image in headers.images), headers)
+        originals.append(_original(one, header))
+    study = stacks[0].header.study_uid
+    images = tuple(image for image in headers.images if image.header.study_uid == study)
+    numbers = frozenset(image.header.series_number for image in images)
+    return Source(tuple(originals), numbers, dataclasses.replace(headers, images=images))
 
 
 def _original(images: Stack, header: pydicom.Dataset) -> Original:
@@ -214,10 +242,9 @@ def _whole_header(path: Path) -> pydicom.Dataset:
     return kept
 
 
-def _check_one_study(headers: Sequence[pydicom.Dataset]) -> None:
-    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
-        found = {str(header.get(keyword) or "") for header in headers}
-        if len(found) > 1:
-            raise InputError(f"there are images of {len(found)} {what}; give those of one")
-    if not headers[0].get("StudyInstanceUID"):
+def _check_one_study(owners: Sequence[tuple[str, str]]) -> None:
+    for found, what in zip(zip(*owners, strict=True), ("patients", "studies"), strict=True):
+        if len(set(found)) > 1:
+            raise InputError(f"there are images of {len(set(found))} {what}; give those of one")
+    if not owners[0][1]:
         raise InputError("the images name no study (StudyInstanceUID), so the maps have none to join")

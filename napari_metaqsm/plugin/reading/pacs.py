@@ -227,7 +227,7 @@ def _export(
 
     kind, window_ppm, deidentify = settings
     announce("reading the DICOM series")
-    source = read_source(paths)
+    source = read_source(paths, next(iter(records.values())))
     for record in records.values():  # each for itself: one that fits must not vouch for another
         source.check_made(record)
     announce("writing", 0.4)

@@ -92,6 +92,32 @@ def test_images_of_two_patients_or_studies_are_refused(scan, tmp_path, what):
         read_source(folder)
 
 
+@pytest.mark.parametrize("what", [{"PatientID": "M2"}, {"StudyInstanceUID": "1.2.3"}])
+def test_among_several_patients_or_studies_the_record_tells_which(tmp_path, what):
+    """As where two folders were opened together: the map of each goes to its own."""
+    maps, inputs = {}, {}
+    for name, series in (("first", 8), ("second", 20)):
+        folder = tmp_path / "mixed" / name
+        classic(folder, *phantom(seed=series), AXIAL, series=series)
+        for path in folder.iterdir() if name == "second" else ():
+            change(path, **{"StudyInstanceUID": "1.2.4", **what})
+        scan = load(folder)
+        maps[name], inputs[name] = np.zeros(scan.space.shape, np.float32), dict(scan.sources)
+    for name, series in (("first", 8), ("second", 20)):
+        record = {"inputs": inputs[name]}
+        source = read_source(tmp_path / "mixed", record)
+        assert source.series_numbers == {series, series + 1}
+        own = read_source(tmp_path / "mixed" / name).originals[0].header
+        (file,) = export({"x": maps[name]}, scan.space, source, tmp_path / name, record=record,
+                         kind="parametric map")  # fmt: skip
+        image = pydicom.dcmread(file)
+        assert (image.PatientID, image.StudyInstanceUID) == (own.PatientID, own.StudyInstanceUID)
+    with pytest.raises(InputError, match=r"2 (patients|studies)"):
+        read_source(tmp_path / "mixed", {"inputs": {}})
+    with pytest.raises(InputError, match=r"2 (patients|studies)"):
+        read_source(tmp_path / "mixed", {"inputs": {"phase": [{"series": 8, "files": 1, "sha256": "0"}]}})
+
+
 def change(path, **values):
     dataset = pydicom.dcmread(path)
     for keyword, value in values.items():
