@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,11 +89,27 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
     scanner = " ".join(str(name) for name in made_by if name)
     text = f"Magnetic susceptibility, paramagnetic positive. {MANUFACTURER} {version()}"
     text += f" from images of {scanner}. " if scanner else ". "
+    if any(s.get("stage") == "field" for s in own):
+        text += _phase(record.get("acquisition"))
     text += f"{chain}." if chain else "What made it is not known."
     if isinstance(region, str) and _is_word(region):
         text += " Not referenced." if region == "none" else f" Zero is the mean of: {region}."
     faceless = any(s.get("stage") == "mask" and s.get("method") == "brain" for s in own)
     return title, plain(text)[:_TEXT], faceless
+
+
+def _phase(acquisition: Any) -> str:
+    """How the phase was read: a wrong sign or scale would turn or stretch the map, so it has to be seen."""
+    known = acquisition if isinstance(acquisition, Mapping) else {}
+    sign, tesla, times = known.get("phase_sign"), known.get("b0_tesla"), known.get("echo_times_s")
+    said = []
+    if isinstance(tesla, (int, float)):
+        said.append(f"{tesla:g} T")
+    if isinstance(times, Sequence) and times and all(isinstance(time, (int, float)) for time in times):
+        said.append(f"echo times {', '.join(f'{1000 * time:.6g}' for time in times)} ms")
+    if sign in (1, -1):
+        said.append(f"phase read as {'growing' if sign == 1 else 'falling'} with the field")
+    return f"{', '.join(said)}. " if said else ""
 
 
 def _step(step: Mapping[str, Any]) -> str:

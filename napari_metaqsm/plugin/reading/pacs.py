@@ -239,7 +239,9 @@ def _export(
 
 def joined_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One record of several maps, by name, each step saying of which map it is."""
+    acquisitions = [record.get("acquisition") for record in records.values()]
     return {
+        "acquisition": acquisitions[0] if all(one == acquisitions[0] for one in acquisitions) else None,
         "steps": [
             {**step, "result": name} for name, record in records.items() for step in record.get("steps", ())
         ],

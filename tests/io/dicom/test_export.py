@@ -343,6 +343,31 @@ def test_a_record_that_says_little_is_no_reason_to_fail(source, tmp_path, record
     assert pydicom.dcmread(file).SeriesDescription == "QSM x [ppm]"
 
 
+@pytest.mark.parametrize(
+    ("acquisition", "said"),
+    [
+        (
+            {"b0_tesla": 3.0, "echo_times_s": [0.00246], "phase_sign": -1, "phase_pi": 4096},
+            ". 3 T, echo times 2.46 ms, phase read as falling with the field. field nonlinear_fit",
+        ),
+        (
+            {"b0_tesla": 7, "echo_times_s": [0.004, 0.0085], "phase_sign": 1},
+            ". 7 T, echo times 4, 8.5 ms, phase read as growing with the field. field nonlinear_fit",
+        ),
+        ({"b0_tesla": None, "echo_times_s": "ab", "phase_sign": [1]}, "Prisma_fit. field nonlinear_fit"),
+        ("x", "Prisma_fit. field nonlinear_fit"),
+    ],
+)
+def test_how_the_phase_was_read_can_be_seen_in_the_pacs(source, tmp_path, acquisition, said):
+    record = {"steps": CHAIN, "acquisition": acquisition}
+    maps = {"susceptibility_tkd": CHI}
+    for path in export(maps, space_of(AXIAL), source, tmp_path, record=record):
+        assert said in pydicom.dcmread(path).DerivationDescription
+    given = {**record, "steps": CHAIN[1:]}  # from a field that was given: of its phase nothing is known
+    (path,) = export(maps, space_of(AXIAL), source, tmp_path / "f", record=given, kind="parametric map")
+    assert "phase" not in pydicom.dcmread(path).DerivationDescription
+
+
 @pytest.mark.parametrize("series", ["x", [8], 10**30])
 def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(source, tmp_path, series):
     record = {"inputs": {"phase": [{"series": series, "files": 1, "sha256": None}]}}

@@ -227,3 +227,7 @@ def test_records_are_joined_by_map():
     joined = joined_records({"first": one, "second": {"steps": [{"method": "b"}]}})
     assert joined["steps"] == [{"method": "a", "result": "first"}, {"method": "b", "result": "second"}]
     assert joined["reference"] == {"first": {"region": "brain"}}
+    assert joined["acquisition"] is None
+    same = {"acquisition": {"phase_sign": -1}}
+    assert joined_records({"first": same, "second": dict(same)})["acquisition"] == {"phase_sign": -1}
+    assert joined_records({"first": same, "second": {"acquisition": {}}})["acquisition"] is None
