@@ -273,7 +273,10 @@ def _find_inputs(
     found = [_find_file(about, places) for about in listed]
     if all(found):
         return found
+    series = {str(about["series"]) for about in listed if isinstance(about, dict) and "series" in about}
     missing = "is not there any more, or has changed"
+    if series:
+        missing = f"is in DICOM (series {', '.join(sorted(series))}), which reports do not read"
     notes.append(f"the {name.replace('_', ' ')} that the maps were made from {missing}: left out")
     return []
 

@@ -77,6 +77,19 @@ def test_inputs_that_changed_or_went_are_done_without_and_said(folder, scan_fold
     )
 
 
+def test_of_inputs_in_dicom_it_is_not_said_that_they_went(folder):
+    inputs = {
+        "magnitude": [{"series": 2, "files": 72, "sha256": "0"}],
+        "phase": [{"series": [3], "sha256": "1"}, {"series": 2, "sha256": "2"}],
+    }
+    change(folder, inputs=inputs)
+    there = "that the maps were made from is in DICOM (series"
+    assert open_folder(folder).notes == (
+        f"the magnitude {there} 2), which reports do not read: left out",
+        f"the phase {there} 2, [3]), which reports do not read: left out",
+    )
+
+
 def test_a_map_that_the_record_does_not_name_is_read_without_a_history(folder):
     shutil.copy(folder / "susceptibility_tkd.nii.gz", folder / "susceptibility_other.nii.gz")
     study = open_folder(folder).study
