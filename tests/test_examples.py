@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def coarse_head(monkeypatch):
-    """The synthetic head is made on the voxels of its scan, not on finer ones: in a fifth of the time."""
+    """The synthetic head is made on the voxels of its scan, not on finer ones, which takes less time."""
     monkeypatch.setattr("napari_metaqsm.simulation.head.LONGEST_SIDE_MM", 3.0)
 
 
@@ -102,9 +102,7 @@ def test_run_cohort(cohort):
     assert "1 done, 0 done before, 1 failed" in out
     maps = folder / "derivatives/sub-philips/anat"
     chi = nib.load(maps / "sub-philips_desc-tkd_Chimap.nii.gz").get_fdata()
-    assert (
-        0.02 < chi[chi != 0].std() < 0.5
-    )  # a threshold leaves skull and vessels in, which a brain mask does not
+    assert 0.02 < chi[chi != 0].std() < 0.5  # a threshold leaves the skull in, too
     page = (folder / "derivatives/group.html").read_text(encoding="utf-8")
     for name in ("report.html", "picture.webp"):
         place = f"sub-philips/reports/sub-philips/{name}"

@@ -316,7 +316,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_nothing(inputs, tmp_path, sent
         running.stdout.readline()
         time.sleep(moment)
         running.send_signal(sent)
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=120)
     assert running.returncode == 128 + sent, err
     assert err == "metaqsm: stopped\n"
     assert not (tmp_path / "out").exists()

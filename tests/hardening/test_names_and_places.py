@@ -205,7 +205,7 @@ OF_REPORT = ("--window", "--voxel", "--title", "--labels", "--names", "--inputs"
 
 
 @settings(
-    derandomize=True, deadline=None, max_examples=120, database=None,
+    derandomize=True, deadline=None, max_examples=60, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(st.data())

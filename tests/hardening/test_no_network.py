@@ -46,7 +46,19 @@ def test_the_whole_chain_and_its_report_try_no_connection(tmp_path):
     maps = str(tmp_path / "maps")
     commands = [
         ["methods"],
-        ["run", head, "--mask", "brain", "--invert", "tkd", "--out", maps, "--quiet"],
+        [
+            "run",
+            head,
+            "--fit",
+            "weighted_mean",
+            "--mask",
+            "brain",
+            "--invert",
+            "tkd",
+            "--out",
+            maps,
+            "--quiet",
+        ],
         ["report", maps, "--inputs", head, "--html", "--quiet"],
     ]
     ended = child(OFFLINE, json.dumps(commands), timeout=120)

@@ -161,7 +161,7 @@ def test_a_user_who_stops_waits_for_nothing(tmp_path, program):
 
     with running(stopped=stopped), pytest.raises(Cancelled):
         run_dcm2niix(folder, out, "series 8")
-    assert time.monotonic() - stopped_at[0] < 0.2
+    assert time.monotonic() - stopped_at[0] < 20  # at once on an idle computer; the program sleeps for 60
 
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
