@@ -106,7 +106,8 @@ def _phase(acquisition: Any) -> str:
     if isinstance(tesla, (int, float)):
         said.append(f"{tesla:g} T")
     if isinstance(times, Sequence) and times and all(isinstance(time, (int, float)) for time in times):
-        said.append(f"echo times {', '.join(f'{1000 * time:.6g}' for time in times)} ms")
+        plural = "s" if len(times) > 1 else ""
+        said.append(f"echo time{plural} {', '.join(f'{1000 * time:.6g}' for time in times)} ms")
     if sign in (1, -1):
         said.append(f"phase read as {'growing' if sign == 1 else 'falling'} with the field")
     return f"{', '.join(said)}. " if said else ""

@@ -348,7 +348,7 @@ def test_a_record_that_says_little_is_no_reason_to_fail(source, tmp_path, record
     [
         (
             {"b0_tesla": 3.0, "echo_times_s": [0.00246], "phase_sign": -1, "phase_pi": 4096},
-            ". 3 T, echo times 2.46 ms, phase read as falling with the field. field nonlinear_fit",
+            ". 3 T, echo time 2.46 ms, phase read as falling with the field. field nonlinear_fit",
         ),
         (
             {"b0_tesla": 7, "echo_times_s": [0.004, 0.0085], "phase_sign": 1},
