@@ -186,4 +186,4 @@ def test_a_result_on_its_way_to_the_window_is_held_back_once_the_work_is_stopped
 
 def test_a_full_disk_is_said_as_such():
     words = plain_words(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert words.startswith("a file could not be read or written (No space left on device)")
+    assert words.startswith("a file could not be read or written: No space left on device")
