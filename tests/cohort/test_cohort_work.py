@@ -1,5 +1,6 @@
 """The parts of the work on one scan, in one process."""
 
+import dataclasses
 import errno
 
 import made_bids
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 
 import napari_metaqsm as mq
-from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, outcome_file, read_outcome
+from napari_metaqsm.cohort.group import write_group
+from napari_metaqsm.cohort.outcomes import (
+    DONE,
+    FAILED,
+    Outcome,
+    outcome_file,
+    read_outcome,
+    write_outcome,
+    write_table,
+)
 from napari_metaqsm.cohort.plan import STAMP, Settings, find_items
 from napari_metaqsm.cohort.work import (
     Failure,
@@ -98,6 +108,17 @@ def test_only_a_place_that_cannot_be_written_to_is_no_fault_of_the_scan(job):
     for file in job.item.scan.files["phase"]:
         file.unlink()
     assert not read(None, job).storage
+
+
+def test_names_of_files_that_are_no_text_can_be_told(job):
+    outcome = Outcome("sub-01", FAILED, "scan\udcff.nii.gz is truncated")
+    assert read_outcome(write_outcome(outcome, job.out)) == outcome
+    assert r"scan\udcff.nii.gz" in write_table([outcome], job.out).read_text(encoding="utf-8")
+    assert r"scan\udcff.nii.gz" in write_group(job.out)[0].read_text(encoding="utf-8")
+    part = computed(job)
+    named = dataclasses.replace(part.result, record={**part.result.record, "from": "scan\udcff.nii.gz"})
+    assert isinstance(store(report(dataclasses.replace(part, result=named), job), job), Outcome)
+    assert record_of(job.item.scan, job.out)["from"] == "scan\udcff.nii.gz"
 
 
 @pytest.mark.parametrize(
