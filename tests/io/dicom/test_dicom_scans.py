@@ -331,8 +331,8 @@ def test_links_are_followed_and_circles_end(few, opened, tmp_path):
 def test_other_files_beside_the_images_do_not_matter(scans, tmp_path):
     folder = tmp_path / "in"
     shutil.copytree(scans / "siemens_enhanced/In", folder)
-    for file in folder.rglob("*"):
-        file.chmod(0o755)
+    for copied in (folder, *folder.rglob("*")):  # the scans may lie where nobody may write
+        copied.chmod(0o755)
     (raw,) = (scans / "philips_2echo/In/enh").glob("*Raw*")
     shutil.copy(raw, folder)
     (folder / "notes.txt").write_text("none of an image")
