@@ -54,13 +54,15 @@ def convert(
 
 def _show(found: Survey, converted: list[Converted]) -> None:
     """Each run with its parts, what was decided, and where it lies now; then what holds for all."""
+    from napari_metaqsm.io.dicom.convert import how_read
+
     made = {one.name: one for one in converted}
     for run in found.runs:
         print(run.name)
         _table(run)
         one = made.get(run.name)
         # The first decisions say what the table does.
-        decisions = one.decisions[len(run.parts) :] if one else run.decisions
+        decisions = one.decisions[len(run.parts) :] if one else (*run.decisions, how_read(run))
         for text in (text for text in decisions if text not in found.decisions):
             print(f"  {text}")
         for text in dict.fromkeys((*run.notes, *(one.notes if one else ()))):

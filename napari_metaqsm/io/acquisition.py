@@ -33,10 +33,18 @@ def acquisition_of(
     """
     decisions = [] if decisions is None else decisions
     every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
-    if b0_tesla is None:
-        b0_tesla = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
-    if phase_sign is None:
-        phase_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
+    stated_b0 = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
+    stated_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
+    stated_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
+    for what, given, stated in (
+        ("field strength in tesla", b0_tesla, stated_b0),
+        ("phase sign", phase_sign, stated_sign),
+        ("stored value of pi", phase_pi, stated_pi),
+    ):
+        if given is not None and stated is not None and not math.isclose(given, stated, rel_tol=1e-6):
+            decisions.append(f"the {what} was given as {given:g}, in place of {stated:g}")
+    b0_tesla = stated_b0 if b0_tesla is None else b0_tesla
+    phase_sign = stated_sign if phase_sign is None else phase_sign
     if phase_sign is None:
         maker = next((s.manufacturer for s in every if s.manufacturer), "")
         phase_sign = vendors.phase_sign(maker)
@@ -45,8 +53,7 @@ def acquisition_of(
                 f"the phase is from {maker}, which stores it inverted: phase sign -1 "
                 "(--phase-sign 1 overrides)"
             )
-    if phase_pi is None:
-        phase_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
+    phase_pi = stated_pi if phase_pi is None else phase_pi
     if phase_pi is None and any(s.units.lower() in _RADIANS for s in sidecars.get("phase", ())):
         phase_pi = math.pi
     times = _difference_time(sidecars, echo_times_s) if difference else _times(sidecars, echo_times_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.layers import metadata_of
 
 _MOST_ROWS = 5
+# How to decide otherwise where commands are typed; in the dock the rows above do.
+_OPTION = re.compile(r" \(--[^)]* overrides?\)")
 
 
 class Decided(QWidget):
@@ -64,6 +67,7 @@ class Decided(QWidget):
         used = next((run for run in runs if run["name"] == dicom["run"]), None)
         lines = [*used["decisions"], *(f"Note: {note}" for note in used["notes"])] if used else []
         lines += by_hand
+        lines = [_OPTION.sub("", line) for line in lines]
         self.text.setText("\n".join(f"• {line[:1].upper()}{line[1:]}" for line in lines))
         self.text.setVisible(bool(lines))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.load import RECORD, check_same_place, describe_file
 from napari_metaqsm.io.nifti import Space, read, staged
 from napari_metaqsm.reading.spots import Spot
@@ -62,7 +63,7 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
     ----------
     inputs : files, or folders to look in, for the magnitude and phase that the maps were made from; they
         are looked for beside the maps and in the folder above as well. Only files with the name and the
-        hash of the record are taken.
+        hash of the record are taken; of DICOM, only series with its hash.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
     InputError
         When there is no record or no map, or a map cannot be read.
     """
-    folder = Path(folder)
+    folder, inputs = Path(folder), list(inputs)
     if (folder / SESSION).is_file():
         saved = open_session(folder)
         kept = (saved.labels, saved.names, saved.spots)
@@ -90,6 +91,7 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
     files = {name: str(folder / f"{name}.nii.gz") for name in found}
     files.update({title: str(folder / f"{name}.nii.gz") for name, title in titles.items()})
     places = [folder, folder.resolve().parent, *map(Path, inputs)]
+    found.update(_out_of_dicom(record, inputs, space))
     # Fields that were given are left: the record does not say in which unit their files are.
     for name in ("mask", *SERIES):
         if name in found:
@@ -273,12 +275,42 @@ def _find_inputs(
     found = [_find_file(about, places) for about in listed]
     if all(found):
         return found
-    series = {str(about["series"]) for about in listed if isinstance(about, dict) and "series" in about}
+    series = _series_of(record, name)
     missing = "is not there any more, or has changed"
     if series:
-        missing = f"is in DICOM (series {', '.join(sorted(series))}), which reports do not read"
+        numbers = ", ".join(sorted(str(about["series"]) for about in series))
+        missing = f"is in DICOM (series {numbers}), which was not among the inputs (--inputs)"
     notes.append(f"the {name.replace('_', ' ')} that the maps were made from {missing}: left out")
     return []
+
+
+def _series_of(record: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The DICOM series that an input was read from; none where it came from elsewhere."""
+    inputs = record.get("inputs")
+    listed = inputs.get(name) if isinstance(inputs, dict) else None
+    listed = listed if isinstance(listed, list) else []
+    return [about for about in listed if isinstance(about, dict) and isinstance(about.get("series"), int)]
+
+
+def _out_of_dicom(
+    record: Mapping[str, Any], inputs: Sequence[str | os.PathLike], space: Space
+) -> dict[str, np.ndarray]:
+    """Magnitude and phase of the DICOM that was named, where their series are those of the record."""
+    listed = {name: series for name in SERIES if (series := _series_of(record, name))}
+    folders = [path for path in inputs if is_dicom(path)]
+    if not (listed and folders):
+        return {}
+    # Only here, for it takes long to import.
+    from napari_metaqsm.io.dicom.opened import open_dicom
+
+    numbers = sorted({about["series"] for series in listed.values() for about in series})
+    scan = open_dicom(folders, series=numbers)
+    check_same_place(space, "the first map", scan.space, f"series {numbers[0]}")
+    return {
+        name: getattr(scan, name)
+        for name, series in listed.items()
+        if {s["sha256"] for s in scan.sources.get(name, ())} == {about.get("sha256") for about in series}
+    }
 
 
 def _find_file(about: Any, places: Sequence[Path]) -> Path | None:

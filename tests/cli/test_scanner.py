@@ -54,6 +54,9 @@ def test_list_writes_nothing_and_tells_of_every_run(metaqsm, scans, tmp_path):
         "acq-fcmrifieldmapping_run-2001",
     ]
     assert "\nseries 2001 is there as classic and as enhanced DICOM" in out
+    # How the phase will be read is said before anything is converted.
+    assert out.count("stores phase that grows with the field") == 3
+    assert "its scale slope (2005,100E) makes radians of the stored values" in out
     assert f"not used: {tmp_path}/broken.dcm: it is no DICOM file" in err
     assert [p.name for p in tmp_path.iterdir()] == ["broken.dcm"]
 
@@ -119,3 +122,16 @@ def test_decisions_are_overridden_by_options(metaqsm, scans, tmp_path):
     assert any("taken for that of one echo, as was given" in text for text in record["decisions"])
     code, _, err = metaqsm("run", folder, "--no-alternating-slices")
     assert (code, "alternating_slices is given" in err) == (2, True)
+
+
+def test_a_report_takes_magnitude_and_phase_out_of_the_dicom_of_its_record(metaqsm, scans, tmp_path):
+    own, other = scans / "siemens_enhanced/In", scans / "siemens_classic/In"
+    metaqsm("run", own, "--mask", "threshold", "--invert", "tkd", "--out", "maps")
+    code, _, err = metaqsm("report", "maps", "--inputs", own, "--html")
+    assert (code, "left out" in err) == (0, False)
+    assert "Magnitude" in (tmp_path / "maps/report.html").read_text(encoding="utf-8")
+    code, _, err = metaqsm("report", "maps", "--html", "--out", "without")
+    assert "the magnitude that the maps were made from is in DICOM (series 8), which was not among" in err
+    code, _, err = metaqsm("report", "maps", "--inputs", other, "--html", "--out", "without")
+    assert code == 2
+    assert "series 8, 9 are not there" in err

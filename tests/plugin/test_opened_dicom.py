@@ -178,7 +178,8 @@ def test_what_was_decided_is_said_and_can_be_overridden(viewer, dock, qtbot, ge)
     assert dock.scan.state is State.DONE
     said = dock.scan.decided.text.text()
     assert "series" in said
-    assert "GE" in said
+    assert "GE stores phase inverted" in said
+    assert "--" not in said, "nothing can be typed here"
     assert dock.scan.acquisition().phase_sign == -1
     assert not dock.scan.decided.runs.isVisibleTo(dock)
     dock.scan.sign.setCurrentIndex(0)

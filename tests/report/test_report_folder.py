@@ -85,8 +85,8 @@ def test_of_inputs_in_dicom_it_is_not_said_that_they_went(folder):
     change(folder, inputs=inputs)
     there = "that the maps were made from is in DICOM (series"
     assert open_folder(folder).notes == (
-        f"the magnitude {there} 2), which reports do not read: left out",
-        f"the phase {there} 2, [3]), which reports do not read: left out",
+        f"the magnitude {there} 2), which was not among the inputs (--inputs): left out",
+        f"the phase {there} 2), which was not among the inputs (--inputs): left out",
     )
 
 

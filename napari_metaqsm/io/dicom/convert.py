@@ -88,8 +88,10 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
     if not usable:
         what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
         if headers.others and not headers.images:
-            notes.append(f"{headers.others} DICOM files hold something else")
-        raise InputError(". ".join([_and_why(what, bool(runs), bool(headers.images)), *notes, *decisions]))
+            one = headers.others == 1
+            files = "1 DICOM file holds" if one else f"{headers.others} DICOM files hold"
+            notes.append(f"{files} something else, such as maps made of images, or reports")
+        raise InputError("; ".join([_and_why(what, bool(runs), bool(headers.images)), *notes, *decisions]))
     return Survey(usable, tuple(notes), tuple(decisions), headers.refused)
 
 
@@ -100,6 +102,12 @@ def _and_why(what: str, runs: bool, images: bool) -> str:
 
 def _numbers(run: ScannerRun) -> str:
     return ",".join(map(str, run.series))
+
+
+def how_read(run: ScannerRun) -> str:
+    """How the phase of a run will be read, and why, as far as its headers tell before it is converted."""
+    part, stacks = next((part, stacks) for part, stacks in run.parts.items() if part != "magnitude")
+    return rule_for(_with(facts_of(stacks, 2), part=part)).decision
 
 
 def convert(

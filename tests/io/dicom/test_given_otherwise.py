@@ -108,6 +108,10 @@ def test_every_number_that_a_header_gives_can_be_given_otherwise(tmp_path):
     assert {name: getattr(scan.acquisition, name) for name in given} == given
     np.testing.assert_allclose(scan.geometry.b0_direction, (0, 0.6, 0.8))
     assert scan.sources["phase"][0]["series"] == 21
+    assert "the phase sign was given as -1, in place of 1" in scan.decisions
+    assert "the stored value of pi was given as 2000, in place of 4096" in scan.decisions
+    assert said(scan.decisions, "field strength in tesla was given as 2.9, in place of")
+    assert not said(load(tmp_path, series=[20, 21], phase_sign=1).decisions, "was given as")
 
 
 @pytest.mark.parametrize("vendor", ["Siemens", "Philips", "GE"])
