@@ -318,7 +318,10 @@ def test_a_run_that_is_stopped_says_so_and_leaves_nothing(inputs, tmp_path, sent
         running.send_signal(sent)
         _, err = running.communicate(timeout=120)
     assert running.returncode == 128 + sent, err
-    assert err == "metaqsm: stopped\n"
+    # A library that is being compiled may swallow it where Python can only report that; the next step ends then.
+    *before, last = err.splitlines()
+    assert last == "metaqsm: stopped", err
+    assert not before or before[0].startswith("Exception ignored"), err
     assert not (tmp_path / "out").exists()
 
 
