@@ -103,7 +103,12 @@ def _stoppable() -> Iterator[None]:
         received.append(number)
         raise Stopped(number)
 
-    before = {}
+    def unraisable(told: sys.UnraisableHookArgs) -> None:
+        if not isinstance(told.exc_value, Stopped):  # a signal's is not lost: it is in `received`
+            tell(told)
+
+    before, tell = {}, sys.unraisablehook
+    sys.unraisablehook = unraisable
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -113,7 +118,13 @@ def _stoppable() -> Iterator[None]:
             yield
     except Cancelled:
         raise (Stopped(received[0]) if received else KeyboardInterrupt) from None
+    except Exception:
+        # What fails after a signal does so of it: Numba finds nothing to save where compiling was ended.
+        if received:
+            raise Stopped(received[0]) from None
+        raise
     finally:
+        sys.unraisablehook = tell
         for number, handler in before.items():
             signal.signal(number, handler)
 
