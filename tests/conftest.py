@@ -38,6 +38,23 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def metaqsm(monkeypatch, capsys, tmp_path):
+    """Run ``metaqsm`` with some arguments in an empty folder: exit code, standard output and error."""
+    from napari_metaqsm import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """A file system of 4 MB."""
     folder = tmp_path / "disk"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_metaqsm import cli
 from napari_metaqsm.io.resources import resource
 from napari_metaqsm.method import methods, parameter_infos
 from napari_metaqsm.operators.dipole import dipole_field
@@ -16,21 +15,6 @@ from napari_metaqsm.scan import Geometry
 SHAPE = (17, 20, 13)
 AFFINE = np.diag([-1.0, 0.8, 2.0, 1.0])
 HEAD = str(resource("samples/philips_2echo"))
-
-
-@pytest.fixture
-def metaqsm(monkeypatch, capsys, tmp_path):
-    """Run ``metaqsm`` with some arguments in an empty folder: exit code, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def write(path, array, affine=AFFINE):

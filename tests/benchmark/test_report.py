@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_metaqsm import cli
 from napari_metaqsm.benchmark.contenders import parse_contenders
 from napari_metaqsm.benchmark.parts import Part, Volume, spread_table
 from napari_metaqsm.benchmark.plan import plan
@@ -106,20 +105,6 @@ def test_it_reports_how_far_it_is_and_can_be_cancelled(tmp_path):
     assert any("2/3" in label and "Closed-form L2" in label for _, label in heard)
     with running(stopped=lambda: True), pytest.raises(Cancelled):
         evaluate([make_part("tkd")], tmp_path / "other", 0)
-
-
-@pytest.fixture
-def metaqsm(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -4,29 +4,12 @@ import json
 
 import pytest
 
-from napari_metaqsm import cli
-
 pytest.importorskip("dcm2niix")
 
 
 @pytest.fixture
 def scans(shared):
     return shared / "data" / "scans"
-
-
-@pytest.fixture
-def metaqsm(monkeypatch, capsys, tmp_path):
-    """Run ``metaqsm`` with some arguments in an empty folder: exit code, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def test_convert_shows_what_was_found_and_decided_and_writes_it(metaqsm, scans, tmp_path):

@@ -7,7 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_metaqsm import cli
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.report.content import Wishes, make_report
 from napari_metaqsm.report.folder import (
@@ -176,18 +175,6 @@ def test_all_files_are_written_or_none(study, tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------- command line
-@pytest.fixture
-def metaqsm(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 def test_the_command_writes_a_report_with_regions(metaqsm, folder, scan_folder, tmp_path):
     labels = np.zeros(stored(folder / "mask.nii.gz").shape, np.float32)
     labels[7:9, 8:11, 6:8] = 5

@@ -11,7 +11,6 @@ import pytest
 from back import CHAIN, errors_of
 from made import AXIAL, OBLIQUE, classic, phantom
 
-from napari_metaqsm import cli
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.export import export
 from napari_metaqsm.io.dicom.source import read_source
@@ -376,20 +375,6 @@ def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(sou
 
 
 # --------------------------------------------------------------------------------- the command line
-@pytest.fixture
-def metaqsm(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["metaqsm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 @pytest.fixture
 def maps(made, tmp_path):
     """A folder as metaqsm run writes it."""
