@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share, and what to do where no window can be opened."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ def _has_display() -> bool:
 
 @pytest.hookimpl(trylast=True)  # after the plugin that starts Xvfb
 def pytest_configure() -> None:
-    """Without a display, widgets can still be driven on Qt's offscreen platform."""
+    """Without a display, widgets can still be driven on Qt's offscreen platform; Ctrl-C is to be heard."""
     if not _has_display():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    # A shell starts what runs in its background deaf to Ctrl-C, which every child would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
