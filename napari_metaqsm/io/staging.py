@@ -55,6 +55,21 @@ def check_writable(folder: str | Path) -> None:
         raise InputError(f"{folder} cannot be written to ({reason}); choose another folder") from error
 
 
+def make_parents(file: Path, base: Path) -> Path:
+    """Make the folders of ``file`` below ``base``, and return it.
+
+    Raises
+    ------
+    FileNotFoundError
+        When ``base`` is not there (any more): where a network folder was, nothing may grow on the local disk.
+    """
+    for part in reversed(file.parent.relative_to(base).parents[:-1]):
+        (base / part).mkdir(exist_ok=True)
+    if file.parent != base:
+        file.parent.mkdir(exist_ok=True)
+    return file
+
+
 @contextmanager
 def staged(folder: str | Path) -> Iterator[Path]:
     """A temporary folder inside ``folder``; its files move there when the block ends well.
@@ -101,7 +116,7 @@ def _move(temporary: Path, folder: Path) -> None:
         for number, file in enumerate(files):
             if file not in kept and os.path.lexists(folder / file):
                 _keep(folder / file, kept.setdefault(file, before / str(number)))
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            make_parents(folder / file, folder)
             os.replace(temporary / file, folder / file)
             moved.append(file)
         for place in sorted({(folder / file).parent for file in files}):

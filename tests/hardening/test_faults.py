@@ -19,6 +19,7 @@ from hostile import REPOSITORY, child
 from napari_metaqsm import cli
 from napari_metaqsm.io import staging
 from napari_metaqsm.io.nifti import staged
+from napari_metaqsm.io.staging import make_parents, staged
 from napari_metaqsm.method import notice
 
 SHAPE = (24, 26, 22)
@@ -55,6 +56,17 @@ def inputs(tmp_path):
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in sorted(folder.iterdir()) if f.is_file()}
+
+
+def test_a_folder_that_goes_while_it_is_written_to_does_not_grow_again(tmp_path):
+    """As a network folder whose mount is lost: its place is an empty folder of the local disk then."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(FileNotFoundError), staged(out) as folder:
+        make_parents(folder / "sub-01/anat/first.txt", folder).write_text("whole")
+        out.rename(tmp_path / "gone")
+        make_parents(folder / "sub-01/anat/second.txt", folder).write_text("lost")
+    assert not out.exists()
 
 
 # --------------------------------------------------------------------------------------- kill -9
@@ -302,15 +314,22 @@ def test_a_fault_of_the_program_shows_where_it_is(metaqsm, inputs, tmp_path, mon
 @pytest.mark.parametrize(
     ("sent", "moment"),
     [
-        *((signal.SIGINT, moment) for moment in (0.3, 1.5, 4.0)),
+        *((signal.SIGINT, moment) for moment in (0.3, 1.5, 3.0)),
         *((signal.SIGTERM, moment) for moment in (0.8, 2.5)),
     ],
 )
 def test_a_run_that_is_stopped_says_so_and_leaves_nothing(inputs, tmp_path, sent, moment):
     """At moments from the imports to the inversion, which would go on for a minute."""
     code = f"import sys; from napari_metaqsm.cli import main; print(flush=True)\n{RUN}"
-    command = [sys.executable, "-c", code, "run", *map(str, inputs), "--invert", "tv", "--quiet"]
-    command += ["--set", "tv.iterations=500", "--set", "tv.tolerance=1e-6", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, "run", *map(str, inputs), "--quiet"]
+    command += ["--invert", "tv"] * 40 + [
+        "--set",
+        "tv.iterations=500",
+        "--set",
+        "tv.tolerance=1e-6",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     with subprocess.Popen(
         command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:

@@ -18,6 +18,7 @@ from napari_metaqsm.io.bids.contents import FIELD_IN_PPM, RAW, RECORD, Made, ima
 from napari_metaqsm.io.bids.dataset import BidsScan, check_dataset
 from napari_metaqsm.io.nifti import space_from, staged, write
 from napari_metaqsm.io.sidecar import DATASET, sidecar_content, sidecar_path
+from napari_metaqsm.io.staging import make_parents
 
 PIPELINE = "napari-metaqsm"
 BIDS_VERSION = "1.10.0"
@@ -157,13 +158,13 @@ def write_derivatives(
     # The record's folder is the outer one: it moves when all else is in its place.
     with staged(out) as last, staged(out) as folder:
         for image in images_of(result, scan, space):
-            write(_made(folder / image.path), image.values, space)
+            write(make_parents(folder / image.path, folder), image.values, space)
             _write_json(sidecar_path(folder / image.path), image.about)
         for path, content in beside.items():
-            _made(folder / path).write_bytes(content)
+            make_parents(folder / path, folder).write_bytes(content)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         written = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
-        _write_json(_made(last / record_path(scan)), {**result.record, "files": written})
+        _write_json(make_parents(last / record_path(scan), last), {**result.record, "files": written})
         _withdraw(scan, out, written)
     return [out / path for path in (*written, record_path(scan))]
 
@@ -205,11 +206,6 @@ def _plain(name: str) -> str:
     if Path(name).name != name:
         raise InputError(f"a document is named {name!r}; it must be a file's name, without folders")
     return name
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
