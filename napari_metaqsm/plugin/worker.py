@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import FunctionWorker, create_worker
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QThreadPool, Signal
 
 from napari_metaqsm.errors import Cancelled, InputError, computer_fault
 from napari_metaqsm.method import running
@@ -43,6 +43,16 @@ class CancellableWorker(FunctionWorker):
         self._points: list[tuple[str, int, float]] = []
         self._last_plot = 0.0
         super().__init__(function, *args, **kwargs)
+
+    def start(self) -> None:
+        """Start at once.
+
+        The inherited one waits for a turn of the event loop. A window that is closed before it waits for
+        no such worker, which then runs into an interpreter that ends.
+        """
+        self._worker_set.add(self)
+        self._finished.connect(self._set_discard)
+        QThreadPool.globalInstance().start(self)
 
     def work(self) -> Any:
         """What the function returns, or None once it is cancelled."""

@@ -19,6 +19,7 @@ from napari_metaqsm.plugin.reading.room import ReadingRoom
 from napari_metaqsm.scan import Acquisition, Geometry
 
 AFTER_MS = 200
+WORKING_S = 0.2
 
 
 def main(dicom: str, out: Path) -> None:
@@ -38,16 +39,18 @@ def main(dicom: str, out: Path) -> None:
     viewer.window.add_dock_widget(room, name="room", tabify=True)
     for name, box in chain.inversion.boxes.items():
         box.setChecked(name == "tv")
-    chain.inversion.run_button.click()
-    chain.scan.open([dicom])
-    room.save(out / "saved")
-    room.report.write(out / "report")
     room.pacs.source.setText(dicom)
     room.pacs.source.setModified(True)
     room.pacs.out.setText(str(out / "exported"))
-    room.pacs.export()
+    chain.inversion.run_button.click()  # long: it tells of itself while the window is painted
 
     def close() -> None:
+        chain.scan.open([dicom])
+        room.save(out / "saved")
+        room.report.write(out / "report")
+        room.pacs.export()
+        # This thread does not look up, theirs work: what ends by now is told to a window that closes.
+        time.sleep(WORKING_S)
         busy = [chain.is_running, not chain.scan.run_button.isEnabled()]
         busy += [not room.save_button.isEnabled(), not room.report.report_button.isEnabled()]
         busy += [not room.pacs.export_button.isEnabled()]
