@@ -1,8 +1,7 @@
-"""What every command shares: the application, exit codes, options, and what is told while it runs."""
+"""What every command shares: the application, exit codes, and what is told while it runs."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -10,12 +9,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from napari_metaqsm.errors import Cancelled, InputError, computer_fault
-from napari_metaqsm.method import DEFAULT_INVERSIONS, running
+from napari_metaqsm.method import running
 
 if TYPE_CHECKING:
     from napari_metaqsm.method import Run
@@ -28,30 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no list of results.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-FitOption = Annotated[str, typer.Option(help="Field method.")]
-BackgroundOption = Annotated[str, typer.Option(help="Background method.")]
-InvertOption = Annotated[
-    list[str] | None,
-    typer.Option(help=f"Inversion method; several give several maps [{' and '.join(DEFAULT_INVERSIONS)}]."),
-]
-AlternatingOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--alternating-slices/--no-alternating-slices",
-        help="Real and imaginary parts change sign from slice to slice, or not [the data tell].",
-    ),
-]
-DifferenceOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--phase-difference/--no-phase-difference",
-        help="The phase is the difference of two echoes, or not [names and headers tell].",
-    ),
-]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="A parameter, as tkd.threshold=0.15.")]
 
 
 def main() -> None:
@@ -127,39 +102,6 @@ def _stoppable() -> Iterator[None]:
         sys.unraisablehook = tell
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def names_file(text: str) -> bool:
-    return text.endswith((".nii", ".nii.gz")) or os.path.isfile(text)
-
-
-def numbers_in(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.replace(" ", ",").split(",") if part)
-    except ValueError:
-        raise InputError(f"{option} is {text!r}; it must be numbers with commas between them") from None
-
-
-def series_in(text: str | None) -> list[int] | None:
-    """Numbers of DICOM series, from "8,9"."""
-    try:
-        return None if text is None else [int(part) for part in text.replace(" ", ",").split(",") if part]
-    except ValueError:
-        raise InputError(f"--series is {text!r}; it must be whole numbers, as 8,9") from None
-
-
-def parameters_in(settings: list[str]) -> dict[str, dict[str, str]]:
-    """Values by method and parameter, from "method.parameter=value"."""
-    values: dict[str, dict[str, str]] = {}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        name, dot, key = target.partition(".")
-        if not (equals and dot):
-            raise InputError(f"--set is {setting!r}; it must be method.parameter=value")
-        values.setdefault(name, {})[key] = value
-    return values
 
 
 def tell(warnings: Iterable[str], files: Iterable[Path], quiet: bool, decisions: Iterable[str] = ()) -> None:

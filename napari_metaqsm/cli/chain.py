@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import (
+from napari_metaqsm.cli.app import app, progress, tell
+from napari_metaqsm.cli.options import (
     AlternatingOption,
+    B0Option,
     BackgroundOption,
     DeviceOption,
     DifferenceOption,
@@ -18,13 +20,10 @@ from napari_metaqsm.cli.app import (
     InvertOption,
     QuietOption,
     SetOption,
-    app,
     names_file,
     numbers_in,
     parameters_in,
-    progress,
     series_in,
-    tell,
 )
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import DEFAULT_INVERSIONS
@@ -50,7 +49,7 @@ def run(
     echo_times: Annotated[
         str | None, typer.Option(help="Seconds, with commas; of a phase difference, the difference alone.")
     ] = None,
-    b0: Annotated[float | None, typer.Option(help="Field strength in tesla.")] = None,
+    b0: B0Option = None,
     b0_direction: Annotated[
         str | None, typer.Option(help="B0 along the array's axes, as 0,0,1; else from the header.")
     ] = None,
@@ -174,7 +173,7 @@ def cosmos(
         list[Path] | None, typer.Option(help="Standard deviation of each field, in its unit; repeated.")
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Of the fields and noise: ppm, Hz or rad/s.")] = None,
-    b0: Annotated[float | None, typer.Option(help="Field strength in tesla.")] = None,
+    b0: B0Option = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help='A parameter, as cosmos.fit="closed form".')
     ] = None,

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from napari_metaqsm.cli.app import (
+from napari_metaqsm.cli.app import app
+from napari_metaqsm.cli.options import (
     BackgroundOption,
     DeviceOption,
     FitOption,
     InvertOption,
     QuietOption,
     SetOption,
-    app,
     parameters_in,
 )
 from napari_metaqsm.method import DEFAULT_INVERSIONS

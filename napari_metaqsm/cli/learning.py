@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import DeviceOption, QuietOption, app, numbers_in, progress
+from napari_metaqsm.cli.app import app, progress
+from napari_metaqsm.cli.options import DeviceOption, QuietOption, numbers_in
 from napari_metaqsm.errors import InputError
 
 

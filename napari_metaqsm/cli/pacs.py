@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import QuietOption, app, numbers_in, progress, tell
+from napari_metaqsm.cli.app import app, progress, tell
+from napari_metaqsm.cli.options import QuietOption, window_in
 from napari_metaqsm.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def dicom(
 
     if kind not in _KINDS:
         raise InputError(f"--kind is {kind!r}; it must be one of {', '.join(_KINDS)}")
-    window_ppm = numbers_in("--window", window) or ()
-    if len(window_ppm) != 2 or not window_ppm[0] < window_ppm[1]:
-        raise InputError(f"--window is {window!r}; it must be two numbers, the smaller first, as -0.1,0.1")
+    window_ppm = window_in(window)
     with progress(quiet):
         found, space, record = read_maps(folder)
         files = export(

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import QuietOption, app, numbers_in, progress, tell
+from napari_metaqsm.cli.app import app, progress, tell
+from napari_metaqsm.cli.options import QuietOption, numbers_in, window_in
 from napari_metaqsm.errors import InputError
 
 
@@ -52,10 +53,9 @@ def report(
     check_writable(out or folder)
     if names and not labels:
         raise InputError("there are names, but no labels; give a label map with --labels")
-    numbers = numbers_in("--window", window) or ()
-    if len(numbers) != 2 or not numbers[0] < numbers[1]:
-        raise InputError(f"--window is {window!r}; it must be two numbers, the smaller first, as -0.1,0.1")
-    wishes = Wishes(title, comment, window_ppm=numbers, voxels=[_voxel(text) for text in voxel or ()])
+    wishes = Wishes(
+        title, comment, window_ppm=window_in(window), voxels=[_voxel(text) for text in voxel or ()]
+    )
     with progress(quiet):
         opened = open_folder(folder, inputs or ())
         drawn, named = opened.labels, opened.names

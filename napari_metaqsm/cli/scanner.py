@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_metaqsm.cli.app import (
-    AlternatingOption,
-    DifferenceOption,
-    QuietOption,
-    app,
-    progress,
-    series_in,
-)
+from napari_metaqsm.cli.app import app, progress
+from napari_metaqsm.cli.options import AlternatingOption, DifferenceOption, QuietOption, series_in
 
 if TYPE_CHECKING:
     from napari_metaqsm.io.dicom.convert import Converted, Survey
