@@ -1,6 +1,7 @@
 """Who imports whom. A room that is not in the table has no place yet: add it, with a reason."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def test_a_file_imports_only_from_the_rooms_below(file):
         if first == PACKAGE.name and room not in ANYTHING:
             other = rest.partition(".")[0]
             assert other == room or other in ROOMS[room], f"{room} may not import {name}"
+
+
+def test_no_two_files_import_each_other_not_even_by_way_of_others():
+    """Imports inside functions count too: they only hide the circle."""
+    files = {".".join((PACKAGE.name, *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES}
+    imported = {
+        file: {
+            module
+            for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+            for module in (name, name.rpartition(".")[0])
+            if module in files
+        }
+        for file, path in files.items()
+    }
+    graphlib.TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle
 
 
 def modules_after(statement: str) -> set[str]:

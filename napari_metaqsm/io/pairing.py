@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.nifti import check_file, is_nifti
 from napari_metaqsm.io.sidecar import Sidecar, read_sidecar
 
@@ -134,13 +135,38 @@ def nifti_files(folder: str | Path) -> list[Path]:
     return sorted(f for f in files if os.path.isfile(f) and is_nifti(f) and not f.name.startswith("."))
 
 
+def check_nifti(path: Path) -> None:
+    """Raise `InputError`, which says what else it is, unless ``path`` is a file with the name of NIfTI."""
+    if not is_nifti(path) and is_dicom(path):
+        raise InputError(_no_nifti(path))
+    check_file(path)
+    if not is_nifti(path):
+        raise InputError(_no_nifti(path))
+
+
+def _no_nifti(path: Path) -> str:
+    """What is said of a file or a folder without NIfTI where NIfTI is meant."""
+    if is_dicom(path):
+        return (
+            f"{path} is DICOM, which is read whole: give the folder of its series without a role, and beside "
+            "it only NIfTI files with theirs"
+        )
+    if os.path.isdir(path):
+        return f"{path} holds neither NIfTI files (.nii or .nii.gz) nor DICOM; choose another folder"
+    return (
+        f"{path} is neither NIfTI, whose names end in .nii or .nii.gz, nor DICOM by its first bytes; give "
+        "NIfTI files or the folder of a DICOM series"
+    )
+
+
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[Run], list[Path]]:
     """Runs among the files (folders stand for the files in them), and the files that fit in none.
 
     Raises
     ------
     InputError
-        When a folder holds no NIfTI file, a file is missing, or two files claim to be the same echo.
+        When a folder holds no NIfTI file, a file is missing or no NIfTI file, or two files claim to be the
+        same echo.
     """
     guesses = _resolved([guess(p) for p in _files(paths)])
     unknown = [g.path for g in guesses if g.role is None]
@@ -159,10 +185,10 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
         if os.path.isdir(path):
             inside = nifti_files(path)
             if not inside:
-                raise InputError(f"{path} holds no NIfTI file (.nii or .nii.gz); choose another folder")
+                raise InputError(_no_nifti(path))
             files += inside
         else:
-            check_file(path)
+            check_nifti(path)
             files.append(path)
     return list(dict.fromkeys(files))
 

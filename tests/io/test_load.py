@@ -329,3 +329,21 @@ def test_whether_a_phase_is_a_difference_can_be_given(tmp_path):
         load(phase=[tmp_path / "x_e2_ph.nii", tmp_path / "x_phasediff.nii"], phase_difference=True)
     with pytest.raises(InputError, match="there is no phase among the files"):
         load(magnitude=files["magnitude"], phase_difference=True)
+
+
+@pytest.mark.parametrize("name", ["bad.dcm", "notes.txt", "brain.mgz", "image.nii.bak"])
+def test_what_is_neither_nifti_nor_dicom_is_refused_as_that(tmp_path, name):
+    (tmp_path / name).write_bytes(b"rubbish" * 40)
+    told = rf"{name} is neither NIfTI, whose names end in \.nii or \.nii\.gz, nor DICOM by its first bytes"
+    for given in ({"paths": tmp_path / name}, {"phase": tmp_path / name}, {"mask": tmp_path / name}):
+        with pytest.raises(InputError, match=told):
+            load(**given)
+    with pytest.raises(InputError, match="holds neither NIfTI files"):
+        load(tmp_path)
+
+
+def test_dicom_is_given_whole_and_in_no_role(tmp_path):
+    (tmp_path / "IM_0001").write_bytes(bytes(128) + b"DICM" + bytes(400))
+    for given in (tmp_path / "IM_0001", tmp_path):
+        with pytest.raises(InputError, match=r"is DICOM, which is read whole: give the folder of its series"):
+            load(phase=given)

@@ -181,7 +181,7 @@ def test_two_files_for_one_echo_are_refused_by_name(tmp_path):
 
 
 def test_a_folder_without_nifti_and_a_missing_file_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no NIfTI"):
+    with pytest.raises(InputError, match="holds neither NIfTI files"):
         find_runs([tmp_path])
     with pytest.raises(InputError, match="does not exist"):
         find_runs([tmp_path / "x.nii"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.convert import Survey, convert_runs, survey
-from napari_metaqsm.io.load import load
+from napari_metaqsm.io.nifti_scan import scan_from
 from napari_metaqsm.io.pairing import told_difference
 from napari_metaqsm.scan import Scan
 
@@ -19,7 +20,10 @@ def open_dicom(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     series: Sequence[int] | None = None,
-    **as_load: Any,
+    given: Mapping[str, Sequence[Path]] | None = None,
+    alternating_slices: bool | None = None,
+    phase_difference: bool | None = None,
+    **stated: Any,
 ) -> Scan:
     """The scan in DICOM files or folders.
 
@@ -27,7 +31,9 @@ def open_dicom(
     ----------
     paths : files and folders, classic or enhanced
     series : numbers of the series to use, where there are several runs
-    as_load : the keywords of :func:`~napari_metaqsm.io.load.load`; they go before what was decided
+    given : NIfTI files by role, which replace what is in the DICOM
+    alternating_slices, phase_difference, stated : the keywords of
+        :func:`~napari_metaqsm.io.nifti_scan.scan_from`; they go before what was decided
 
     Returns
     -------
@@ -39,10 +45,9 @@ def open_dicom(
     InputError
         When there is nothing to make a field from, or there are several runs.
     """
-    alternating_slices = as_load.pop("alternating_slices", None)
-    own_phase = as_load.get("phase") is None  # a phase that is given is told of by load alone
-    difference = as_load.pop("phase_difference", None) if own_phase else None
-    found = survey(paths, series, difference)
+    given = given or {}
+    own_phase = "phase" not in given  # one that is given is told of when it is read
+    found = survey(paths, series, phase_difference if own_phase else None)
     if len(found.runs) > 1:
         raise InputError(
             f"there are {len(found.runs)} runs; choose one by its series (--series "
@@ -50,11 +55,12 @@ def open_dicom(
         )
     with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
         (run,) = convert_runs(found, folder, alternating_slices)
-        scan = load([folder], **as_load)
+        difference = None if own_phase else phase_difference
+        scan = scan_from([Path(folder)], given, phase_difference=difference, **stated)
     sources = dict(scan.sources)
     for role, series_of in run.sources.items():
         name = "phase" if role == "phase_difference" else role
-        if as_load.get(name) is None and name in sources:
+        if name not in given and name in sources:
             sources[name] = series_of
     told = told_difference(True, None) if own_phase else ()
     decisions = dict.fromkeys((*run.decisions, *(text for text in scan.decisions if text not in told)))

@@ -323,7 +323,7 @@ def test_a_folder_of_such_files_alone_is_refused(tmp_path):
     (tmp_path / "notes.dcm").write_text("the patient moved in the last series\n")
     with pytest.raises(InputError, match="cannot be read: it is no DICOM file"):
         convert(tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="holds no NIfTI file"):
+    with pytest.raises(InputError, match="holds neither NIfTI files"):
         load(tmp_path)
 
 
