@@ -16,7 +16,7 @@ from highdicom.pm import RealWorldValueMapping
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from napari_metaqsm.io.dicom.grid import Grid
 from napari_metaqsm.io.dicom.source import ImageReference
@@ -53,6 +53,24 @@ class Description:
     faceless: bool
     made: datetime.datetime
     series_uid: str = field(default_factory=lambda: generate_uid(prefix=None))
+
+    def arguments(self, unit: str) -> dict[str, Any]:
+        """What the constructors of both kinds of object are told of the series and of what made it."""
+        return {
+            "series_instance_uid": self.series_uid,
+            "series_number": self.number,
+            "series_description": self.named(unit),
+            "sop_instance_uid": generate_uid(prefix=None),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MANUFACTURER,
+            "software_versions": version(),
+            "transfer_syntax_uid": ExplicitVRLittleEndian,
+            "content_date": self.made.date(),
+            "content_time": self.made.time(),
+            "series_date": self.made.date(),
+            "series_time": self.made.time(),
+        }
 
     @property
     def label(self) -> str:
@@ -177,7 +195,18 @@ def restore(image: Dataset, header: Dataset) -> None:
             image.add(element)
 
 
-def add_body_part(image: Dataset, header: Dataset) -> None:
+def complete(image: Dataset, header: Dataset, derivation: str) -> None:
+    """Add what both kinds of object say and no constructor is told: whose, of what, when, and how made."""
+    restore(image, header)
+    _add_body_part(image, header)
+    image.PatientPosition = header.get("PatientPosition") or ""
+    image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
+    image.ContributingEquipmentSequence = [this_software()]
+    image.DerivationDescription = derivation[:_TEXT]
+    image.DerivationCodeSequence = [derivation_code()]
+
+
+def _add_body_part(image: Dataset, header: Dataset) -> None:
     """The body part of the source; where it is not known, neither is whether it has a side."""
     if header.get("BodyPartExamined"):
         image.add(header["BodyPartExamined"])

@@ -12,22 +12,17 @@ from copy import deepcopy
 import numpy as np
 from highdicom import SOPClass
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from napari_metaqsm.io.dicom.derived import (
-    MANUFACTURER,
     Description,
     acceptable,
-    add_body_part,
     add_compression,
-    derivation_code,
+    complete,
     derived_from,
     in_ppm,
-    restore,
     thickness_of,
-    this_software,
-    version,
 )
 from napari_metaqsm.io.dicom.grid import Grid, nearest_slices
 from napari_metaqsm.io.dicom.source import Original
@@ -36,7 +31,7 @@ _PPB_PER_PPM = 1000.0
 _LARGEST = 32767
 # How it was acquired; what of this the source's header has.
 _ACQUISITION = (
-    "PatientPosition", "ProtocolName", "ScanningSequence",
+    "ProtocolName", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "RepetitionTime",
     "EchoTrainLength", "FlipAngle", "MagneticFieldStrength", "ImagingFrequency", "ImagedNucleus",
     "AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "PositionReferenceIndicator",
@@ -76,15 +71,10 @@ def _shared(
     header = acceptable(original.header)
     low, high = (edge * _PPB_PER_PPM for edge in about.window_ppm)
     image = SOPClass(
+        **about.arguments("ppb"),
         study_instance_uid=header.StudyInstanceUID,
-        series_instance_uid=about.series_uid,
-        series_number=about.number,
-        sop_instance_uid=generate_uid(prefix=None),
         sop_class_uid=MRImageStorage,
-        instance_number=1,
         modality="MR",
-        manufacturer=MANUFACTURER,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
         patient_id=header.PatientID,
         patient_name=header.PatientName,
         patient_birth_date=header.PatientBirthDate,
@@ -94,27 +84,15 @@ def _shared(
         study_date=header.StudyDate,
         study_time=header.StudyTime,
         referring_physician_name=header.ReferringPhysicianName,
-        series_description=about.named("ppb"),
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=version(),
-        content_date=about.made.date(),
-        content_time=about.made.time(),
-        series_date=about.made.date(),
-        series_time=about.made.time(),
     )
     image.copy_patient_and_study_information(header)
-    restore(image, original.header)
-    image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
+    complete(image, original.header, f"Rounded to {slope:g} ppb. {about.derivation}")
     for keyword in _ACQUISITION:
         if keyword in header:
             image.add(header[keyword])
-    add_body_part(image, header)
     _fill_required(image, header)
     image.FrameOfReferenceUID = header.FrameOfReferenceUID
-    image.ContributingEquipmentSequence = [this_software()]
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER", "QSM"]
-    image.DerivationDescription = f"Rounded to {slope:g} ppb. {about.derivation}"[:1024]
-    image.DerivationCodeSequence = [derivation_code()]
     image.BurnedInAnnotation = "NO"
     image.RecognizableVisualFeatures = "NO" if about.faceless else "YES"
     add_compression(image, header)
@@ -146,9 +124,8 @@ def _fill_required(image: Dataset, header: Dataset) -> None:
     for keyword in ("EchoTime", "EchoTrainLength", "RepetitionTime", "ScanOptions", "MRAcquisitionType"):
         if keyword not in image:
             setattr(image, keyword, None)
-    for keyword in ("PositionReferenceIndicator", "PatientPosition"):
-        if keyword not in image:
-            setattr(image, keyword, "")
+    if "PositionReferenceIndicator" not in image:
+        image.PositionReferenceIndicator = ""
 
 
 def _slice(shared: Dataset, pixels: np.ndarray, grid: Grid, n: int, source: Dataset) -> Dataset:

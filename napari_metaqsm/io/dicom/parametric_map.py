@@ -11,21 +11,16 @@ from highdicom import (
 )
 from highdicom.pm import ParametricMap
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from napari_metaqsm.io.dicom.derived import (
-    MANUFACTURER,
     Description,
     acceptable,
-    add_body_part,
+    complete,
     derivation_code,
     derived_from,
     in_ppm,
-    restore,
     thickness_of,
-    this_software,
-    version,
 )
 from napari_metaqsm.io.dicom.grid import Grid, nearest_slices
 from napari_metaqsm.io.dicom.source import Original
@@ -58,38 +53,20 @@ def parametric_map(images: np.ndarray, grid: Grid, original: Original, about: De
     image = ParametricMap(
         [header],
         images,
-        series_instance_uid=about.series_uid,
-        series_number=about.number,
-        sop_instance_uid=generate_uid(prefix=None),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=version(),
+        **about.arguments("ppm"),
         device_serial_number="none",
         contains_recognizable_visual_features=not about.faceless,
         real_world_value_mappings=[in_ppm(1.0, float(images.min()), float(images.max()))],
         voi_lut_transformations=[
             VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
         ],
-        transfer_syntax_uid=ExplicitVRLittleEndian,
         content_description=f"Quantitative susceptibility map, {about.title}"[:64],
         content_label=about.label,
         pixel_measures=measures,
         plane_orientation=PlaneOrientationSequence("PATIENT", grid.orientation.ravel()),
         plane_positions=[PlanePositionSequence("PATIENT", position) for position in grid.positions],
-        series_description=about.named("ppm"),
-        content_date=about.made.date(),
-        content_time=about.made.time(),
-        series_date=about.made.date(),
-        series_time=about.made.time(),
     )
-    restore(image, original.header)
-    add_body_part(image, header)
-    image.PatientPosition = header.get("PatientPosition") or ""
-    image.InstanceCreationDate, image.InstanceCreationTime = image.ContentDate, image.ContentTime
-    image.ContributingEquipmentSequence = [this_software()]
-    image.DerivationDescription = about.derivation
-    image.DerivationCodeSequence = [derivation_code()]
+    complete(image, original.header, about.derivation)
     _order(image, images, grid)
     _refer(image, grid, original)
     return image
