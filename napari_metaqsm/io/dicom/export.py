@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
+from pydicom.errors import InvalidDicomError
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.deidentify import NO_DATE, deidentified
 from napari_metaqsm.io.dicom.derived import Description, describe, plain
 from napari_metaqsm.io.dicom.mr_series import mr_series
 from napari_metaqsm.io.dicom.parametric_map import parametric_map
-from napari_metaqsm.io.dicom.source import Source
+from napari_metaqsm.io.dicom.source import Source, read_source
 from napari_metaqsm.io.nifti import Space
 from napari_metaqsm.io.staging import staged
-from napari_metaqsm.method import steps
+from napari_metaqsm.method import announce, steps
 
 KINDS = {"parametric map": ("parametric map",), "mr series": ("mr series",)}
 KINDS["both"] = ("parametric map", "mr series")
 # DICOM's integers have 32 bits.
 _LARGEST_NUMBER = 2**31 - 1
 Kind = Literal["parametric map", "mr series", "both"]
+
+
+def export_each(
+    maps: Mapping[str, np.ndarray],
+    space: Space,
+    dicom_paths: str | os.PathLike | Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    records: Mapping[str, Mapping[str, Any]],
+    **as_export: Any,
+) -> list[Path]:
+    """:func:`export` of maps that each have a record of their own, beside files that are yet to be read.
+
+    Parameters
+    ----------
+    dicom_paths : see :func:`~napari_metaqsm.io.dicom.source.read_source`
+    records : by the names of ``maps``; what made that map alone
+
+    Raises
+    ------
+    InputError
+        As ``read_source`` and ``export``; each map must have been made from these files.
+    """
+    announce("reading the DICOM series")
+    source = read_source(dicom_paths, next(iter(records.values()), None))
+    for name in maps:  # each for itself: one that fits must not vouch for another
+        source.check_made(records[name])
+    announce("writing", 0.4)
+    joined = joined_records({name: records[name] for name in maps})
+    return export(maps, space, source, out, record=joined, **as_export)
+
+
+def joined_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One record of several maps, by name, each step saying of which map it is."""
+    acquisitions = [record.get("acquisition") for record in records.values()]
+    return {
+        "acquisition": acquisitions[0] if all(one == acquisitions[0] for one in acquisitions) else None,
+        "steps": [
+            {**step, "result": name}
+            for name, record in records.items()
+            for step in record.get("steps") or ()
+            if isinstance(step, Mapping)
+        ],
+        "reference": {
+            name: about
+            for name, record in records.items()
+            for about in dict(record.get("reference") or {}).values()
+        },
+    }
 
 
 def export(
@@ -72,7 +123,9 @@ def export(
     which, layout = source.lay_out(space)
     original = (deidentified(source) if deidentify else source).originals[which]
     made = NO_DATE if deidentify else datetime.datetime.now()
-    numbers = _free_numbers(original.header.get("SeriesNumber"), source.series_numbers)
+    there = _series_in(out, str(original.header.StudyInstanceUID))
+    taken = source.series_numbers | set(there.values())
+    numbers = _free_numbers(original.header.get("SeriesNumber"), taken)
     files: list[Path] = []
     with staged(out) as temporary, disable_value_validation():
         series = [(one, name) for one in KINDS[kind] for name in maps]
@@ -84,9 +137,11 @@ def export(
             about = Description(title, derivation, next(numbers), window_ppm, faceless, made)
             arguments = (layout.images(np.asarray(maps[name])), layout.grid, original, about)
             instances = mr_series(*arguments) if one == "mr series" else [parametric_map(*arguments)]
-            folder = f"{about.number}_{about.label}_{one.replace(' ', '_')}"
-            if (out / folder).exists():
-                raise InputError(f"{out / folder} is there already; remove it, or choose another folder")
+            named = f"{about.label}_{one.replace(' ', '_')}"
+            folder = f"{about.number}_{named}"
+            for old in (out / folder, *(path for path in there if path.name.partition("_")[2] == named)):
+                if old.exists():
+                    raise InputError(f"{old} is there already; remove it, or choose another folder")
             files += _save(instances, temporary / folder, out / folder)
     return files
 
@@ -104,6 +159,17 @@ def _check(maps: Mapping[str, np.ndarray], space: Space, kind: str, window_ppm: 
             raise InputError(f"{name} is {np.shape(array)} voxels, but its space is {space.shape}")
         if not np.isfinite(array).all():
             raise InputError(f"{name} has values that are not finite; DICOM holds none")
+
+
+def _series_in(out: Path, study_uid: str) -> dict[Path, int]:
+    """Folders in which earlier exports of the same study stand, and the numbers of their series."""
+    found = {}
+    for file in out.glob("[0-9]*_QSM*/0001.dcm"):
+        with contextlib.suppress(InvalidDicomError, OSError, ValueError):
+            image = pydicom.dcmread(file, specific_tags=["StudyInstanceUID", "SeriesNumber"])
+            if image.get("StudyInstanceUID") == study_uid:
+                found[file.parent] = int(image.get("SeriesNumber") or 0)
+    return found
 
 
 def _free_numbers(number: object, taken: frozenset[int]) -> Iterator[int]:

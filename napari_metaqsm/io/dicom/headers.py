@@ -143,11 +143,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Headers:
-    """Images that were found, files that could not be read (and why), and how many hold something else."""
+    """Images that were found, files that could not be read (and why), and how many hold something else.
+
+    Parameters
+    ----------
+    series : study UID and series number of every file, whatever it holds
+    """
 
     images: tuple[Image, ...]
     refused: tuple[tuple[Path, str], ...]
     others: int
+    series: frozenset[tuple[str, int]] = frozenset()
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -166,20 +172,21 @@ def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
     images: list[Image] = []
     refused: list[tuple[Path, str]] = []
     others = 0
+    series: set[tuple[str, int]] = set()
     with warnings.catch_warnings():
         # Values that break the standard in small ways are usual, and pydicom warns of each.
         warnings.simplefilter("ignore")
         for index in steps(len(files), f"Reading {len(files)} headers"):
             path = files[index]
             try:
-                found = _read_file(path)
+                found = _read_file(path, series)
             except _UNREADABLE as error:
                 if is_named_dicom(path) or is_dicom(path):
                     refused.append((path, _in_words(error)))
                 continue
             others += not found
             images += found
-    return Headers(tuple(images), tuple(refused), others)
+    return Headers(tuple(images), tuple(refused), others, frozenset(series))
 
 
 def _in_words(error: BaseException) -> str:
@@ -195,13 +202,14 @@ def _in_words(error: BaseException) -> str:
     return f"its header is damaged ({words or type(error).__name__})"
 
 
-def _read_file(path: Path) -> list[Image]:
-    """The images of one file; none where it is no MR image."""
+def _read_file(path: Path, series: set[tuple[str, int]]) -> list[Image]:
+    """The images of one file, none where it is no MR image; its series is added to ``series``."""
     with open_unpacked(path) as file:
         if not starts_as_dicom(file):
             raise InvalidDicomError
         file.seek(0)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        series.add((_text(dataset.get("StudyInstanceUID")), _integer(dataset.get("SeriesNumber"))))
         sop_class = str(dataset.get("SOPClassUID", ""))
         if sop_class not in _MR_IMAGES:
             announced = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))

@@ -61,7 +61,7 @@ class Source:
 
     Parameters
     ----------
-    series_numbers : all that are taken among the files
+    series_numbers : all that are taken among the files of the study, by images or by anything else
     headers : of all files
     """
 
@@ -203,7 +203,7 @@ def _source(stacks: list[Stack], read: Mapping[Path, pydicom.Dataset], headers: 
         originals.append(_original(one, header))
     study = stacks[0].header.study_uid
     images = tuple(image for image in headers.images if image.header.study_uid == study)
-    numbers = frozenset(image.header.series_number for image in images)
+    numbers = frozenset(number for of_study, number in headers.series if of_study == study)
     return Source(tuple(originals), numbers, dataclasses.replace(headers, images=images))
 
 

@@ -27,7 +27,6 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.nifti import Space
-from napari_metaqsm.method import announce
 from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.editors import BUTTON_WIDTH, keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layers import array_in_file_axes, metadata_of, own_space
@@ -222,35 +221,12 @@ def _export(
     settings: tuple[Any, tuple[float, float], bool],
 ) -> list[Path]:
     # Only here, for it takes half a second to import.
-    from napari_metaqsm.io.dicom.export import export
-    from napari_metaqsm.io.dicom.source import read_source
+    from napari_metaqsm.io.dicom.export import export_each
 
     kind, window_ppm, deidentify = settings
-    announce("reading the DICOM series")
-    source = read_source(paths, next(iter(records.values())))
-    for record in records.values():  # each for itself: one that fits must not vouch for another
-        source.check_made(record)
-    announce("writing", 0.4)
-    record = joined_records(records)
-    return export(
-        maps, space, source, out, record=record, kind=kind, window_ppm=window_ppm, deidentify=deidentify
+    return export_each(
+        maps, space, paths, out, records=records, kind=kind, window_ppm=window_ppm, deidentify=deidentify
     )
-
-
-def joined_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One record of several maps, by name, each step saying of which map it is."""
-    acquisitions = [record.get("acquisition") for record in records.values()]
-    return {
-        "acquisition": acquisitions[0] if all(one == acquisitions[0] for one in acquisitions) else None,
-        "steps": [
-            {**step, "result": name} for name, record in records.items() for step in record.get("steps", ())
-        ],
-        "reference": {
-            name: about
-            for name, record in records.items()
-            for about in (record.get("reference") or {}).values()
-        },
-    }
 
 
 def _with_button(line: QLineEdit, ask: Callable[[], None]) -> QWidget:

@@ -215,6 +215,27 @@ def test_series_numbers_that_are_taken_are_left_out(scan, tmp_path):
     assert [pydicom.dcmread(path).SeriesNumber for path in firsts] == [802, 803, 804, 805]
 
 
+@pytest.mark.parametrize("kind", ["parametric map", "mr series"])
+def test_the_number_of_an_earlier_export_is_taken(scan, tmp_path, kind):
+    """Of one that lies among the source's files, whatever its kind, and of one in the same folder."""
+    folder = shutil.copytree(scan, tmp_path / "study")
+    for out in (folder / "dicom", tmp_path / "other"):
+        given = (space_of(AXIAL), read_source(folder), out)
+        first, second = (
+            export({name: CHI}, *given, record={}, kind=kind)[0] for name in (f"a {out.name}", "b")
+        )
+        assert first.parent != second.parent
+    numbers = [pydicom.dcmread(file).SeriesNumber for file in written(tmp_path) if file.name == "0001.dcm"]
+    assert sorted(numbers) == [801, 802, 803, 804]
+    with pytest.raises(InputError, match=r"804_QSM_B_.* is there already"):
+        export({"b": CHI}, *given, record={}, kind=kind)
+    # Of another study it takes none.
+    for path in (tmp_path / "other").rglob("*.dcm"):
+        change(path, StudyInstanceUID="1.2.9")
+    (file, *_) = export({"c": CHI}, *given, record={}, kind=kind)
+    assert pydicom.dcmread(file).SeriesNumber == 803
+
+
 @pytest.mark.parametrize(("number", "first"), [(21_474_837, 1), (2**31 - 1, 1), (-3, 101), (None, 101)])
 def test_series_numbers_stay_within_what_dicom_has(scan, tmp_path, number, first):
     folder = shutil.copytree(scan, tmp_path / "study")

@@ -10,11 +10,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
+from napari_metaqsm.io.dicom.export import joined_records
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.source import read_source
 from napari_metaqsm.plugin.readers import OPENED_FROM, read_layers
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.plugin.reading.pacs import PacsPanel, joined_records
+from napari_metaqsm.plugin.reading.pacs import PacsPanel
 
 AFFINE = np.diag([0.8, 0.8, 2.0, 1.0])
 SHAPE = (12, 10, 6)
