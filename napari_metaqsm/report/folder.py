@@ -80,7 +80,7 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
         kept = (saved.labels, saved.names, saved.spots)
         return Opened(saved.study, saved.space, (), *kept, saved.in_study_axes)
     notes: list[str] = []
-    own_maps, space, record = read_maps(folder)
+    own_maps, space, record = _read_maps(folder)
     titles = titles_of(record, own_maps)
     maps = {title: own_maps[name] for name, title in titles.items()}
     found: dict[str, np.ndarray] = {}
@@ -111,14 +111,16 @@ def open_folder(folder: str | os.PathLike, inputs: Iterable[str | os.PathLike] =
     return Opened(study, space, tuple(notes))
 
 
-def read_maps(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], Space, Mapping[str, Any]]:
-    """The susceptibility maps that ``metaqsm run`` or ``metaqsm cosmos`` wrote, and nothing else.
+def read_maps(
+    folder: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], Space, dict[str, Mapping[str, Any]]]:
+    """The susceptibility maps that :func:`open_folder` finds, in the axes of their files, and nothing else.
 
     Returns
     -------
-    maps : (i, j, k) in ppm, by the name of their file, in the order in which they were made
+    maps : (i, j, k) in ppm, by the name of their file, or of their layer in a saved reading
     space : of all of them
-    record : what stands beside them
+    records : what made each
 
     Raises
     ------
@@ -126,6 +128,17 @@ def read_maps(folder: str | os.PathLike) -> tuple[dict[str, np.ndarray], Space, 
         When there is no record or no map, or a map cannot be read.
     """
     folder = Path(folder)
+    if (folder / SESSION).is_file():
+        saved = open_session(folder)
+        maps = {name: saved.in_file_axes(values) for name, values in saved.study.maps.items()}
+        return maps, saved.space, dict(saved.study.records)
+    maps, space, record = _read_maps(folder)
+    titles = titles_of(record, maps)
+    return maps, space, {name: own_record(record, name, titles[name]) for name in maps}
+
+
+def _read_maps(folder: Path) -> tuple[dict[str, np.ndarray], Space, Mapping[str, Any]]:
+    """Maps that a chain wrote, in the order in which they were made, and the one record beside them."""
     record = _read_record(folder)
     there = (f.name.removesuffix(".nii.gz") for f in folder.glob(f"{SUSCEPTIBILITY}*.nii.gz"))
     maps: dict[str, np.ndarray] = {}

@@ -34,8 +34,9 @@ class SavedReading:
     Parameters
     ----------
     study : along the axes of the window's layers, in which spots and places were kept
-    space : of the first map's file
+    space : of the file of the first map that has a place in the patient, or of the first, then not known
     in_study_axes : turns an array in the axes of that file
+    in_file_axes : turns one of the study back
     labels : (i, j, k) int, the regions that were measured, on the study's grid; None where none were
     names : of labels
     spots : that were probed
@@ -44,6 +45,7 @@ class SavedReading:
     study: Study
     space: Space
     in_study_axes: Callable[[np.ndarray], np.ndarray]
+    in_file_axes: Callable[[np.ndarray], np.ndarray]
     labels: np.ndarray | None = None
     names: Mapping[int, str] = dataclasses.field(default_factory=dict)
     spots: tuple[Spot, ...] = ()
@@ -124,9 +126,11 @@ def _opened(folder: Path, content: Mapping[str, Any]) -> SavedReading:
     beside = {name: known[name] for name in (*VOLUMES, *SERIES) if name in known}
     arrays = {name: _values(folder, entry) for name, entry in beside.items()}
     acquired = (acquisition_of(entry) for entry in (*maps, *beside.values()))
-    first = read_entry(folder, maps[0])[1]
+    first = next((entry for entry in maps if entry["place"] is None), maps[0])
+    space = read_entry(folder, first)[1]
+    space = dataclasses.replace(space, known=space.known and first["place"] is None)
     study = Study(
-        _geometry(first, maps[0]),
+        _geometry(space, first),
         {entry["name"]: _values(folder, entry) for entry in maps},
         next(filter(None, acquired), Acquisition()),
         **arrays,
@@ -141,7 +145,8 @@ def _opened(folder: Path, content: Mapping[str, Any]) -> SavedReading:
     labels = _values(folder, drawn[0]).astype(np.int32) if drawn else None
     names = _names(drawn[0]) if drawn else {}
     spots = tuple(Spot.from_dict(each) for each in content.get("spots", ()))
-    return SavedReading(study, first, functools.partial(_turned, first, maps[0]), labels, names, spots)
+    turns = (functools.partial(turn, space, first) for turn in (_turned, _turned_back))
+    return SavedReading(study, space, *turns, labels, names, spots)
 
 
 def _values(folder: Path, entry: Mapping[str, Any]) -> np.ndarray:
@@ -153,6 +158,12 @@ def _turned(space: Space, entry: Mapping[str, Any], values: np.ndarray) -> np.nd
     if entry["place"] is not None:
         return in_layer_axes(values)
     return turned(values, space.geometry().orientation, entry["orientation"])
+
+
+def _turned_back(space: Space, entry: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
+    if entry["place"] is not None:
+        return in_layer_axes(values)
+    return turned(values, entry["orientation"], space.geometry().orientation)
 
 
 def _geometry(space: Space, entry: Mapping[str, Any]) -> Geometry:
