@@ -92,7 +92,9 @@ class Cluster:
 
     @property
     def given_up(self) -> str:
-        """For how long there has been no worker, in words, where that is too long; else ""."""
+        """In words why nothing more can be computed: no scheduler, or no worker for too long; else ""."""
+        if self.client.status in ("closing", "closed"):  # what Dask makes of a scheduler that stays away
+            return "the scheduler has gone"
         alone = 0.0 if self._alone_since is None else self._looked - self._alone_since
         if alone <= (self.again_s if self._met else self.first_s):
             return ""

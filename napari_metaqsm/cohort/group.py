@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from napari_metaqsm.cohort.group_page import Looked, group_page
-from napari_metaqsm.cohort.outcomes import DONE, FOLDER, Outcome, read_outcome
+from napari_metaqsm.cohort.outcomes import DONE, FOLDER, Outcome, read_outcome, scan_named
 from napari_metaqsm.cohort.outliers import Acquired, Outlier, acquired_alike, find_outliers, quantities_of
 from napari_metaqsm.cohort.summary import FORM, PICTURE, REPORT
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.bids.dataset import BidsScan
 from napari_metaqsm.io.bids.derivatives import documents_folder
-from napari_metaqsm.io.bids.names import parse_name
 from napari_metaqsm.io.nifti import staged
 
 PAGE, REGIONS, QC = "group.html", "group_regions.tsv", "group_qc.tsv"
@@ -127,9 +125,7 @@ class _Scan:
 def _scan_of(outcome: Outcome, out: Path) -> _Scan:
     done = outcome.status == DONE
     measures = outcome.measures if done and outcome.measures.get("form") == FORM else {}
-    name = parse_name(f"{outcome.label}_scan")
-    entities = dict(name.entities) if name else {}
-    subject, session = entities.get("sub", ""), entities.get("ses")
+    scan = scan_named(outcome.label, out)
     cells = {
         "status": outcome.status,
         "reason": outcome.reason,
@@ -137,8 +133,8 @@ def _scan_of(outcome: Outcome, out: Path) -> _Scan:
         "warnings": len(outcome.warnings),
     }
     looked = Looked(outcome.label, "" if done else outcome.reason or "no reason is known")
-    if done and subject:
-        folder = documents_folder(BidsScan(out, subject, session, entities))
+    if done and scan is not None:
+        folder = documents_folder(scan)
         report, picture = (
             f"{folder}/{file}" if (out / folder / file).is_file() else "" for file in (REPORT, PICTURE)
         )
@@ -158,7 +154,8 @@ def _scan_of(outcome: Outcome, out: Path) -> _Scan:
         )
         for severity, column in (("wrong", "checks_wrong"), ("care", "checks_care")):
             cells[column] = "; ".join(key for key, (s, _) in findings.items() if s == severity)
-    ids = (f"sub-{subject}" if subject else outcome.label, f"ses-{session}" if session else "", outcome.label)
+    subject, session = (outcome.label, "") if scan is None else (f"sub-{scan.subject}", scan.session)
+    ids = (subject, f"ses-{session}" if session else "", outcome.label)
     return _Scan(ids, cells, tuple(measures.get("maps", ())), looked)
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_metaqsm.io.bids.contents import record_path
+from napari_metaqsm.io.bids.dataset import BidsScan
+from napari_metaqsm.io.bids.names import parse_name
 from napari_metaqsm.io.nifti import staged
 
 FOLDER = "logs"
@@ -74,6 +77,22 @@ def read_outcomes(out: Path) -> tuple[Outcome, ...]:
     """All outcomes kept in ``out``, by label."""
     files = sorted((Path(out) / FOLDER).glob("*.json"))
     return tuple(outcome for outcome in map(read_outcome, files) if outcome is not None)
+
+
+def scan_named(label: str, dataset: Path) -> BidsScan | None:
+    """The scan of a dataset that has this label; None where it is no label of a scan."""
+    name = parse_name(f"{label}_scan")
+    entities = dict(name.entities) if name else {}
+    return BidsScan(dataset, entities["sub"], entities.get("ses"), entities) if "sub" in entities else None
+
+
+def forgotten(labels: Collection[str], out: Path) -> tuple[str, ...]:
+    """Labels other than ``labels`` of which ``out`` keeps an outcome, but no maps (any more)."""
+    kept = sorted(file.stem for file in (Path(out) / FOLDER).glob("*.json") if file.stem not in labels)
+    scans = {label: scan_named(label, out) for label in kept}
+    return tuple(
+        label for label, scan in scans.items() if scan is None or not (out / record_path(scan)).is_file()
+    )
 
 
 def write_table(outcomes: Iterable[Outcome], out: Path) -> Path:

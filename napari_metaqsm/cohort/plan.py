@@ -9,6 +9,7 @@ again for that, unless it had changed so shortly before it was read that its tim
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -110,8 +111,13 @@ class Settings:
         """Hash of all that decides about the maps: steps, parameters, reference, version and weights."""
         steps = [[s.stage, s.method, dataclasses.asdict(s.parameters), _files(s)] for s in self.chain]
         mask = self.mask if self.masks is None else "of a file"
-        version = software_versions()["napari-metaqsm"]
-        return _hash([steps, mask, self.reference, version])
+        return _hash([steps, mask, self.reference, own_version()])
+
+
+@functools.cache
+def own_version() -> str:
+    """The version of this package, where this runs."""
+    return software_versions()["napari-metaqsm"]
 
 
 def _files(step: Step) -> list[str]:
@@ -133,11 +139,18 @@ def _hash(values: Any) -> str:
 # ------------------------------------------------------------------------------------- the scans
 @dataclass(frozen=True)
 class Item:
-    """One scan with the files that belong to it; ``trouble`` says in words why it cannot be used."""
+    """One scan with the files that belong to it.
+
+    Parameters
+    ----------
+    names : the table of the regions' names
+    trouble : in words why it cannot be used
+    """
 
     scan: BidsScan
     mask: Path | None = None
     regions: Path | None = None
+    names: Path | None = None
     trouble: str = ""
 
     @property
@@ -145,10 +158,10 @@ class Item:
         return self.scan.label
 
     def files(self) -> dict[str, Path]:
-        """Every image that is read, by the name it has in records."""
+        """Every file that is read, sidecars apart, by the name it has in records."""
         images = [file for files in self.scan.files.values() for file in files]
         named = {file.relative_to(self.scan.dataset).as_posix(): file for file in images}
-        others = {"mask": self.mask, "regions": self.regions}
+        others = {"mask": self.mask, "regions": self.regions, "names": self.names}
         return {**named, **{f"{name}: {f.name}": f for name, f in others.items() if f is not None}}
 
 
@@ -174,7 +187,7 @@ def _item(scan: BidsScan, settings: Settings) -> Item:
         regions = None if settings.regions is None else _beside(settings.regions, scan, "dseg")
     except InputError as error:
         return Item(scan, trouble=str(error))
-    return Item(scan, mask, regions)
+    return Item(scan, mask, regions, None if regions is None else _names_of(regions))
 
 
 def _beside(folder: Path, scan: BidsScan, suffix: str) -> Path:
@@ -182,6 +195,11 @@ def _beside(folder: Path, scan: BidsScan, suffix: str) -> Path:
     if found is None:
         raise InputError(f"there is no {scan.folder}/anat/*_{suffix}.nii.gz for it in {folder}")
     return found
+
+
+def _names_of(regions: Path) -> Path | None:
+    table = regions.with_name(regions.name.split(".")[0] + ".tsv")
+    return table if table.is_file() else None
 
 
 # -------------------------------------------------------------------------------- what is done

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 import uuid
 from collections import deque
@@ -23,18 +22,25 @@ from napari_metaqsm.cohort import work
 from napari_metaqsm.cohort.cluster import COMPUTE, FILES, GPU, Cluster, existing_cluster, local_cluster
 from napari_metaqsm.cohort.group import write_group
 from napari_metaqsm.cohort.memory import GB, Share, fits, free_bytes, need_of, share_out, statement
-from napari_metaqsm.cohort.outcomes import FAILED, Outcome, read_outcomes, write_outcome, write_table
+from napari_metaqsm.cohort.outcomes import (
+    FAILED,
+    Outcome,
+    forgotten,
+    outcome_file,
+    read_outcomes,
+    write_outcome,
+    write_table,
+)
 from napari_metaqsm.cohort.plan import Item, Settings, find_items, known_stamp, look_at, unchanged
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.bids.derivatives import write_dataset
 from napari_metaqsm.io.nifti import check_writable
-from napari_metaqsm.io.sidecar import DATASET
 from napari_metaqsm.provenance import software_versions
 
 # One scan that is computed, one that has been read, one that is being written; see ``Need.worker``.
 IN_FLIGHT = 3
-# So many scans in a row that could not be written are no fault of the scans.
-STORAGE_FAILURES = 3
+# After so many scans in a row that failed by no fault of theirs, the rest would fail likewise.
+OUTSIDE_FAILURES = 3
 _TABLE_SECONDS = 30.0
 _POLL_SECONDS, _LOOK_SECONDS = 0.02, 5.0
 
@@ -106,6 +112,7 @@ class Plan:
     finished : scans with nothing to be done
     jobs : those to be computed, or to be looked at more closely
     refused : those that cannot be, each with its reason
+    forgotten : labels of which an outcome is kept, though neither dataset nor derivatives hold them now
     share : who gets how much of this machine; None where another scheduler is named
     gpus : cards of this machine that are used
     """
@@ -116,6 +123,7 @@ class Plan:
     finished: tuple[Item, ...]
     jobs: tuple[work.Job, ...]
     refused: tuple[Outcome, ...]
+    forgotten: tuple[str, ...]
     share: Share | None
     gpus: int
     scheduler: str | None
@@ -133,6 +141,8 @@ class Plan:
     def run(self, watch: Callable[[Progress], object] = lambda progress: None) -> CohortResult:
         """Do it; see :func:`run_cohort`."""
         write_dataset(self.out, self.dataset, software_versions())
+        for label in self.forgotten:
+            outcome_file(label, self.out).unlink(missing_ok=True)
         ledger = _Ledger(self, watch)
         for outcome in self.refused:
             ledger.enter(outcome)
@@ -141,11 +151,11 @@ class Plan:
             if self.jobs:
                 with self._cluster() as cluster:
                     ledger.start(cluster.dashboard)
-                    stopped = _compute(self, cluster, ledger)
+                    stopped = _compute(self.jobs, cluster, ledger)
         except _NoWorker as error:
             stopped = f"stopped, since {error}; run it again to do the rest"
         finally:
-            ledger.close()
+            ledger.write()
         pages = () if stopped else tuple(write_group(self.out))
         outcomes = tuple(ledger.outcomes[label] for label in sorted(ledger.outcomes))
         return CohortResult(self.out, outcomes, frozenset(ledger.earlier), stopped, pages)
@@ -210,7 +220,10 @@ def plan_cohort(
         except (InputError, OSError) as error:
             refused.append(Outcome(item.label, FAILED, work.in_words(error)))
     given = None if scheduler else share_out(needs, cores=cores, free=free, workers=workers, gpus=gpus)
-    return Plan(dataset, out, settings, tuple(finished), tuple(jobs), tuple(refused), given, gpus, scheduler)
+    # Of a part of the dataset it cannot be told what the rest holds.
+    gone = () if participants or sessions else forgotten([item.label for item in items], out)
+    done = (tuple(finished), tuple(jobs), tuple(refused), gone)
+    return Plan(dataset, out, settings, *done, given, gpus, scheduler)
 
 
 def _is_finished(item: Item, settings: Settings, out: Path) -> bool:
@@ -270,9 +283,8 @@ class _Ledger:
     def __init__(self, plan: Plan, watch: Callable[[Progress], object]) -> None:
         self.plan, self.watch = plan, watch
         self.earlier = {item.label for item in plan.finished}
-        before = {o.label: o for o in read_outcomes(plan.out)}
-        self.outcomes = {label: before[label] for label in self.earlier}
-        self.before = before
+        self.kept = {o.label: o for o in read_outcomes(plan.out)}
+        self.outcomes = {label: self.kept[label] for label in self.earlier}
         self.dashboard = ""
         self.arrivals: deque[float] = deque(maxlen=100)
         self.written = time.monotonic()
@@ -283,11 +295,10 @@ class _Ledger:
         self.arrivals.append(time.monotonic())
         self.tell()
 
-    def enter(self, outcome: Outcome | None, label: str = "") -> None:
-        """Take an outcome; None means that the scan ``label`` proved to be finished."""
-        if outcome is None:
-            self.earlier.add(label)
-            outcome = self.before[label]
+    def enter(self, outcome: Outcome, earlier: bool = False) -> None:
+        """Take an outcome; ``earlier`` says that the scan proved to be finished before."""
+        if earlier:
+            self.earlier.add(outcome.label)
         elif outcome.status == FAILED:  # a worker has written those that are done
             with suppress(OSError, InputError):  # without a place to write, it is told in the end
                 write_outcome(outcome, self.plan.out)
@@ -295,7 +306,7 @@ class _Ledger:
         if self.arrivals:
             self.arrivals.append(time.monotonic())
         if time.monotonic() - self.written > _TABLE_SECONDS:
-            self._write()
+            self.write()
         self.tell(outcome)
 
     def tell(self, latest: Outcome | None = None) -> None:
@@ -307,30 +318,24 @@ class _Ledger:
             left = pace * (total - len(self.outcomes))
         self.watch(Progress(done, failed, total, left, latest, self.dashboard))
 
-    def close(self) -> None:
-        self._write()
-
-    def _write(self) -> None:
+    def write(self) -> None:
         """The table of all that is in the derivatives, other participants' scans among it."""
         self.written = time.monotonic()
+        rows = {**self.kept, **self.outcomes}
         with suppress(OSError, InputError):
-            rows = {**{o.label: o for o in read_outcomes(self.plan.out)}, **self.outcomes}
             write_table((rows[label] for label in sorted(rows)), self.plan.out)
 
 
 # --------------------------------------------------------------------------------- the computing
-def _compute(plan: Plan, cluster: Cluster, ledger: _Ledger) -> str:
+def _compute(jobs: Iterable[work.Job], cluster: Cluster, ledger: _Ledger) -> str:
     """Every job to its end; why it was stopped before, in words."""
     in_a_row = 0
-    for job, given in _ended(plan.jobs, cluster):
-        ledger.enter(work.outcome_of(given, job), job.label)
-        failure = given if isinstance(given, work.Failure) else None
-        gone = failure is not None and not (plan.dataset / DATASET).is_file()
-        in_a_row = in_a_row + 1 if gone or (failure and failure.storage) else 0
-        if in_a_row == STORAGE_FAILURES:
-            why = f"the dataset {plan.dataset} has gone" if gone else failure.reason
+    for job, given in _ended(jobs, cluster):
+        ledger.enter(work.outcome_of(given, job), isinstance(given, work.Unchanged))
+        in_a_row = in_a_row + 1 if isinstance(given, work.Failure) and given.outside else 0
+        if in_a_row == OUTSIDE_FAILURES:
             return (
-                f"stopped, since {in_a_row} scans in a row failed for it: {why}. "
+                f"stopped, since {in_a_row} scans in a row failed for it: {given.reason}. "
                 "All that is finished is kept; run it again when this is mended"
             )
     return ""
@@ -361,7 +366,7 @@ def _in_turn(
     jobs: Iterable[work.Job], cluster: Cluster, most: Callable[[], int]
 ) -> Iterator[tuple[work.Job, Any]]:
     """Each job with what came of it; ``most`` at once, which changes with the workers."""
-    waiting = iter(jobs)
+    waiting, lost = deque(jobs), set()
     running: dict[Future, work.Job] = {}
     ended = as_completed(loop=cluster.client.loop)
     try:
@@ -369,7 +374,8 @@ def _in_turn(
             cluster.look(_LOOK_SECONDS)
             if cluster.given_up:
                 raise _NoWorker(cluster.given_up)
-            for job in itertools.islice(waiting, max(0, most() - len(running))):
+            while waiting and len(running) < most():
+                job = waiting.popleft()
                 future = _submit(job, cluster)
                 running[future] = job
                 ended.add(future)
@@ -379,11 +385,16 @@ def _in_turn(
                 continue
             future = next(ended)
             job = running.pop(future)
-            given = _given(future)
-            future.release()
-            yield job, given
+            if future.status in ("finished", "error") or job.label in lost:
+                given = _given(future)
+                future.release()
+                yield job, given
+            else:  # with the scheduler, which may be back
+                lost.add(job.label)
+                waiting.append(job)
     finally:
-        cluster.client.cancel(list(running))
+        if cluster.client.status == "running":
+            cluster.client.cancel(list(running))
 
 
 def _ready(ended: as_completed) -> bool:
@@ -395,12 +406,16 @@ def _ready(ended: as_completed) -> bool:
 
 
 def _given(future: Future) -> Any:
+    """What the last part of the work gave; these raise nothing, so that an error is one of Dask's."""
     if future.status == "finished":
         return future.result()
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
         return error
-    return work.Failure("the scheduler lost it" if error is None else work.in_words(error))
+    reason = "the scheduler lost it twice" if error is None else work.in_words(error)
+    if isinstance(error, ImportError):
+        reason = f"a worker lacks what it needs ({error}); install napari-metaqsm {work.own_version()} there"
+    return work.Failure(reason, outside=True)
 
 
 def _submit(job: work.Job, cluster: Cluster) -> Future:

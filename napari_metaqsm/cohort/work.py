@@ -19,8 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, write_outcome
-from napari_metaqsm.cohort.plan import STAMP, Item, Settings, known_stamp, look_at, same_content, stamp_of
+from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, outcome_file, read_outcome, write_outcome
+from napari_metaqsm.cohort.plan import (
+    STAMP,
+    Item,
+    Settings,
+    known_stamp,
+    look_at,
+    own_version,
+    same_content,
+    stamp_of,
+)
 from napari_metaqsm.cohort.summary import Summary, summarise
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.bids.dataset import load_scan
@@ -36,11 +45,17 @@ from napari_metaqsm.scan import Scan
 
 @dataclass(frozen=True)
 class Job:
-    """A scan to be computed: what every part of the work is told."""
+    """A scan to be computed: what every part of the work is told.
+
+    Parameters
+    ----------
+    version : of this package, which workers must have
+    """
 
     item: Item
     settings: Settings
     out: Path
+    version: str = field(default_factory=own_version)
 
     @property
     def label(self) -> str:
@@ -68,12 +83,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a scan could not be done, in words; ``storage`` says that it is for want of a place to write."""
+    """Why a scan could not be done, in words.
+
+    Parameters
+    ----------
+    outside : whether it is no fault of the scan: a folder has gone or is full, a worker is not fit
+    """
 
     reason: str
     seconds: float = 0.0
     worker: str = ""
-    storage: bool = False
+    outside: bool = False
+
+
+class Unfit(InputError):
+    """A worker that can do no scan at all."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +116,30 @@ def _part(function: Callable[..., Any], writes: bool = False) -> Callable[..., A
         started = time.perf_counter()
         worker = f"{socket.gethostname()}:{os.getpid()}"
         try:
+            _check_fit(job)
             with running():  # what the steps notice is in their record
                 made = function(given, job, *others)
         except Exception as error:  # the outermost edge: one scan must not stop the others
             seconds = before + time.perf_counter() - started
-            return Failure(in_words(error), round(seconds, 3), worker, writes and _of_storage(error))
+            outside = isinstance(error, Unfit) or (writes and _of_storage(error))
+            return Failure(in_words(error), round(seconds, 3), worker, outside)
         seconds = before + time.perf_counter() - started
         if isinstance(made, Part):
             made = dataclasses.replace(made, seconds=round(seconds, 3), worker=worker)
         return made
 
     return part
+
+
+def _check_fit(job: Job) -> None:
+    """Raise `Unfit` where this process cannot see the folders, or is of another version."""
+    here = socket.gethostname()
+    if own_version() != job.version:
+        raise Unfit(f"the worker on {here} has napari-metaqsm {own_version()}; it must be {job.version}")
+    for what, folder in (("dataset", job.item.scan.dataset), ("folder of the derivatives", job.out)):
+        # Where a network folder was there may be an empty one now, on the local disk.
+        if not (folder / DATASET).is_file():
+            raise Unfit(f"the {what} has gone, or is not seen on {here}: {folder}")
 
 
 def in_words(error: BaseException) -> str:
@@ -135,17 +172,16 @@ def read(given: None, job: Job) -> Part | Unchanged:
     if item.mask is None and settings.mask == "none":
         scan = scan.with_mask(np.ones(scan.geometry.shape, bool))
     check_chain(scan, settings.chain)
-    regions, names = _regions(item.regions, scan)
+    regions, names = _regions(item, scan)
     stamp = stamp_of(item, settings, seen, _hashes(item, scan))
     return Part(Result(scan, {}), stamp, regions=regions, names=names)
 
 
-def _regions(file: Path | None, scan: Scan) -> tuple[np.ndarray | None, Mapping[int, str]]:
-    if file is None:
+def _regions(item: Item, scan: Scan) -> tuple[np.ndarray | None, Mapping[int, str]]:
+    if item.regions is None:
         return None, {}
-    table = file.with_name(file.name.split(".")[0] + ".tsv")
-    listed = read_names(table) if table.is_file() else {}
-    return read_labels(file, scan.space), region_names(file.name, listed.items())
+    listed = {} if item.names is None else read_names(item.names)
+    return read_labels(item.regions, scan.space), region_names(item.regions.name, listed.items())
 
 
 def _hashes(item: Item, scan: Scan) -> dict[str, str]:
@@ -193,9 +229,6 @@ def report(given: Part, job: Job) -> Part:
 @functools.partial(_part, writes=True)
 def store(given: Part, job: Job) -> Outcome:
     """Maps, report and record into the derivatives, then the outcome, which says that they are whole."""
-    if not (job.out / DATASET).is_file():
-        # Where a network folder was there may be an empty one now, on the local disk.
-        raise FileNotFoundError(2, "the folder of the derivatives has gone", str(job.out))
     record = {**given.result.record, STAMP: given.stamp}
     result = dataclasses.replace(given.result, record=record)
     write_derivatives(result, job.item.scan, job.out, given.summary.documents)
@@ -211,8 +244,10 @@ def store(given: Part, job: Job) -> Outcome:
     return outcome
 
 
-def outcome_of(given: Outcome | Failure | Unchanged, job: Job) -> Outcome | None:
-    """The row of the table; None where the one of the finished scan stays."""
+def outcome_of(given: Outcome | Failure | Unchanged, job: Job) -> Outcome:
+    """The row of the table; of a scan that is unchanged, the one that it has."""
     if isinstance(given, Failure):
         return Outcome(job.label, FAILED, given.reason, given.seconds, given.worker)
-    return given if isinstance(given, Outcome) else None
+    if isinstance(given, Unchanged):
+        return read_outcome(outcome_file(job.label, job.out)) or Outcome(job.label, DONE)
+    return given

@@ -18,6 +18,11 @@ Seconds per scan are taken from when as many scans have ended as there are worke
 fewer than ten scans this is rough. The first comes after the workers have started and loaded their libraries.
 The load is that of the last minute when the row was printed: above the number of workers, others were
 computing too, and the row tells little.
+
+``--memory`` is another table instead, of about six minutes: the memory that a worker took at most over three
+scans of one method in an otherwise cheap chain (the high-water mark of its process), against what was stated
+of it in advance. The scans are cut to the brain, so that the mask fills them, which is the worst case: the
+margin that methods put around it is largest then. Iterative methods do three iterations; more take no more.
 """
 
 from __future__ import annotations
@@ -36,10 +41,11 @@ import numpy as np
 from distributed import get_task_stream
 
 from napari_metaqsm.cohort.cluster import local_cluster
-from napari_metaqsm.cohort.memory import Share, free_bytes
+from napari_metaqsm.cohort.memory import GB, Share, free_bytes, need_of
 from napari_metaqsm.cohort.plan import Settings
 from napari_metaqsm.cohort.run import CohortResult, plan_cohort
-from napari_metaqsm.io.nifti import space_from, write
+from napari_metaqsm.io.nifti import Space, space_from, write
+from napari_metaqsm.method import methods, parameter_infos
 from napari_metaqsm.simulation.head import synthetic_head
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "io" / "bids"))
@@ -75,16 +81,21 @@ def make_heads(root: Path, count: int) -> None:
     for subject in range(1, count + 1):
         both = noise.normal(0, sigma, (2, *signal.shape))
         noisy = signal + both[0] + 1j * both[1]
-        folder = root / f"sub-{subject:03d}" / "anat"
-        folder.mkdir(parents=True)
-        for part, values in (("mag", np.abs(noisy)), ("phase", np.angle(noisy))):
-            for echo, echo_time in enumerate(ECHO_TIMES_S, start=1):
-                stem = f"sub-{subject:03d}_echo-{echo}_part-{part}_MEGRE"
-                write(folder / f"{stem}.nii.gz", values[echo - 1].astype(np.float32), space)
-                unit = ', "Units": "rad"' if part == "phase" else ""
-                (folder / f"{stem}.json").write_text(
-                    f'{{"EchoTime": {echo_time}, "MagneticFieldStrength": 3.0{unit}}}'
-                )
+        put(root, subject, {"mag": np.abs(noisy), "phase": np.angle(noisy)}, space)
+
+
+def put(root: Path, subject: int, arrays: dict[str, np.ndarray], space: Space) -> None:
+    """Write the echoes of one subject."""
+    folder = root / f"sub-{subject:03d}" / "anat"
+    folder.mkdir(parents=True)
+    for part, values in arrays.items():
+        for echo, echo_time in enumerate(ECHO_TIMES_S, start=1):
+            stem = f"sub-{subject:03d}_echo-{echo}_part-{part}_MEGRE"
+            write(folder / f"{stem}.nii.gz", values[echo - 1].astype(np.float32), space)
+            unit = ', "Units": "rad"' if part == "phase" else ""
+            (folder / f"{stem}.json").write_text(
+                f'{{"EchoTime": {echo_time}, "MagneticFieldStrength": 3.0{unit}}}'
+            )
 
 
 HEAD = (
@@ -123,7 +134,12 @@ def main() -> None:
     options.add_argument("--subjects", type=int, default=50)
     options.add_argument("--sizes", default="10,50,200", help="of the cohorts with the trivial chain")
     options.add_argument("--device", default="cpu", help="of the network")
+    options.add_argument("--memory", action="store_true", help="the table of memory instead")
     chosen = options.parse_args()
+    if chosen.memory:
+        with tempfile.TemporaryDirectory() as temporary:
+            tell_memory(Path(temporary))
+        return
     few = max(4, chosen.subjects // 5)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -194,6 +210,59 @@ def union(spans: Iterable[tuple[float, float]]) -> float:
         covered += max(0.0, end - max(start, until))
         until = max(until, end)
     return covered
+
+
+# ---------------------------------------------------------------------------------------- memory
+SCANS = 3
+STAGES = ("field", "mask", "background", "inversion")
+
+
+def make_tight_heads(root: Path) -> tuple[int, ...]:
+    """One head cut to the box of its brain, several times, since a worker holds several; its shape."""
+    made_bids.make_dataset(root, inherit=False)
+    scan, truth = synthetic_head(0, (1.2, 1.2, 1.5), ECHO_TIMES_S)
+    places = np.argwhere(truth["mask"])
+    box = (..., *(slice(a, b + 1) for a, b in zip(places.min(0), places.max(0), strict=True)))
+    arrays = {"mag": scan.magnitude[box], "phase": scan.phase[box]}
+    shape = arrays["mag"].shape[1:]
+    space = space_from(scan.geometry.with_shape(shape))
+    for subject in range(1, SCANS + 1):
+        put(root, subject, arrays, space)
+    return shape
+
+
+def tell_memory(folder: Path) -> None:
+    """A row for every method, in a cluster of its own: what a process has had is not given back."""
+    shape = make_tight_heads(folder / "heads")
+    print(f"Scans of {'×'.join(map(str, shape))} voxels, {len(ECHO_TIMES_S)} echoes\n")
+    print("| chain | stated, GB | taken, GB | taken / stated |\n" + "|---" * 4 + "|", flush=True)
+    chains = {"default": {}}
+    for stage in STAGES:
+        for entry in methods(stage):
+            given = {} if stage == "mask" else {"mask": "none"}  # every voxel
+            chain = {**CHEAP, **given, stage: (entry.name,) if stage == "inversion" else entry.name}
+            if any(info.name == "iterations" for info in parameter_infos(entry.parameters)):
+                chain["parameters"] = {entry.name: {"iterations": 3}}
+            chains[entry.name] = chain
+    for name, chain in chains.items():
+        settings = Settings(**chain, device="cpu")
+        plan = plan_cohort(folder / "heads", folder / f"out-{name}", settings, workers=1)
+        if not plan.jobs:
+            print(f"| {name} | – | – | {plan.refused[0].reason} |", flush=True)
+            continue
+        stated = max(need_of(job.item, settings.chain).worker for job in plan.jobs)
+        with local_cluster(plan.share) as cluster:
+            there = dataclasses.replace(plan, share=None, scheduler=cluster.client.scheduler.address)
+            result = there.run()
+            (taken,) = cluster.client.run(most_resident).values()
+        why = "" if result.complete else f" ({result.failed[0].reason})"
+        print(f"| {name} | {stated / GB:.2f} | {taken / GB:.2f} | {taken / stated:.2f}{why} |", flush=True)
+
+
+def most_resident() -> int:
+    """Bytes that this process has had at most."""
+    line = next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 if __name__ == "__main__":

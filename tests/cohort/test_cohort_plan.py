@@ -18,10 +18,12 @@ from napari_metaqsm.cohort.plan import (
     stamp_of,
     unchanged,
 )
-from napari_metaqsm.cohort.work import Job, Unchanged, prepare, read
+from napari_metaqsm.cohort.work import Job, prepare, read
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.bids.derivatives import write_dataset
 from napari_metaqsm.io.load import describe_file
 from napari_metaqsm.io.nifti import space_from, staged, write
+from napari_metaqsm.provenance import software_versions
 
 OLD_S = 1_700_000_000
 
@@ -150,7 +152,8 @@ def test_a_mask_of_other_derivatives_is_used_and_counts_as_an_input(dataset, tmp
     (item,) = find_items(dataset, settings)
     assert item.mask == file
     assert "mask: sub-01_desc-brain_mask.nii.gz" in look_at(item)["files"]
-    part = prepare(read(None, job := Job(item, settings, tmp_path)), job, "cpu")
+    write_dataset(tmp_path / "out", dataset, software_versions())
+    part = prepare(read(None, job := Job(item, settings, tmp_path / "out")), job, "cpu")
     np.testing.assert_array_equal(part.result.scan.mask != 0, mask)
     assert "mask" not in [step["stage"] for step in part.result.record["steps"]]
 
@@ -161,13 +164,19 @@ def test_regions_come_with_their_names(dataset, tmp_path):
     labels[8:12, 8:12, 6:10] = 3
     folder = tmp_path / "regions/sub-01/anat"
     put(folder, "sub-01_dseg.nii.gz", labels, scan)
-    (folder / "sub-01_dseg.tsv").write_text("index\tname\n3\tmiddle\n")
+    table = folder / "sub-01_dseg.tsv"
+    table.write_text("index\tname\n3\tmiddle\n")
     settings = Settings(regions=tmp_path / "regions")
     (item,) = find_items(dataset, settings)
-    part = read(None, Job(item, settings, tmp_path))
+    write_dataset(tmp_path / "out", dataset, software_versions())
+    part = read(None, Job(item, settings, tmp_path / "out"))
     np.testing.assert_array_equal(part.regions, labels)
     assert part.names == {3: "middle"}
-    assert not isinstance(part, Unchanged)
+    _, made = stamp(item, settings)
+    table.write_text("index\tname\n3\tcentre\n")
+    assert not same_content(made, item)
+    table.unlink()
+    assert look_at(find_items(dataset, settings)[0])["files"].keys() < made["files"].keys()
 
 
 # ------------------------------------------------------------------------------------- outcomes

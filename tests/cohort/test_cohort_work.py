@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import re
 
 import made_bids
 import numpy as np
@@ -93,21 +94,32 @@ def test_a_failure_is_handed_on_and_becomes_a_row(job):
         assert part(given, job, *others) is given
     row = outcome_of(given, job)
     assert (row.status, row.reason) == (FAILED, given.reason)
-    assert outcome_of(Unchanged(), job) is None
+    assert outcome_of(Unchanged(), job) == Outcome("sub-01", DONE)  # another run has it in hand just now
+    write_outcome(row, job.out)
+    assert outcome_of(Unchanged(), job) == row
     assert outcome_of(Outcome("x", DONE), job) == Outcome("x", DONE)
 
 
-def test_only_a_place_that_cannot_be_written_to_is_no_fault_of_the_scan(job):
+def test_a_folder_that_has_gone_and_a_worker_of_another_version_are_no_fault_of_the_scan(job):
     part = report(computed(job), job)
     assert isinstance(part, Part)
     (job.out / "dataset_description.json").unlink()
     given = store(part, job)
-    assert given.storage
-    assert "the folder of the derivatives has gone" in given.reason
+    assert given.outside
+    assert "the folder of the derivatives has gone, or is not seen on " in given.reason
     assert not (job.out / "sub-01").exists()
+    write_dataset(job.out, job.item.scan.dataset, software_versions())
+    other = dataclasses.replace(job, version="0.0.1")
+    assert re.search(r"the worker on .+ has napari-metaqsm .+; it must be 0\.0\.1", store(part, other).reason)
     for file in job.item.scan.files["phase"]:
         file.unlink()
-    assert not read(None, job).storage
+    given = read(None, job)
+    assert isinstance(given, Failure)
+    assert not given.outside
+    (job.item.scan.dataset / "dataset_description.json").unlink()
+    given = read(None, job)
+    assert given.outside
+    assert "the dataset has gone, or is not seen on " in given.reason
 
 
 def test_names_of_files_that_are_no_text_can_be_told(job):
