@@ -27,7 +27,10 @@ _OPTION = re.compile(r" \(--[^)]* overrides?\)")
 
 
 class Decided(QWidget):
-    """The runs that a DICOM folder holds, of which one is used, and in plain words how that one is read."""
+    """The runs that a DICOM folder holds, of which one is used, and in plain words how that one is read.
+
+    Series that cannot be used are listed below the runs, gray, with the reason.
+    """
 
     # A run to use instead: its name.
     chosen = Signal(str)
@@ -49,7 +52,7 @@ class Decided(QWidget):
         layout.setSpacing(3)
         layout.addWidget(self.runs)
         layout.addWidget(self.text)
-        self.runs.itemClicked.connect(lambda item: self.chosen.emit(item.data(0, Qt.ItemDataRole.UserRole)))
+        self.runs.itemClicked.connect(self._on_clicked)
         self.show_run(None, ())
 
     def show_run(self, dicom: Mapping[str, Any] | None, by_hand: Sequence[str]) -> None:
@@ -65,11 +68,18 @@ class Decided(QWidget):
         if len(runs) > 1:
             self._list(runs, dicom["run"])
         used = next((run for run in runs if run["name"] == dicom["run"]), None)
-        lines = [*used["decisions"], *(f"Note: {note}" for note in used["notes"])] if used else []
+        lines = []
+        if used:
+            in_rows = {note for run in runs if not run["usable"] for note in run["notes"]}
+            lines += [text for text in used["decisions"] if text not in in_rows]
+            lines += [f"Note: {note}" for note in used["notes"] if note not in in_rows]
         lines += by_hand
-        lines = [_OPTION.sub("", line) for line in lines]
-        self.text.setText("\n".join(f"• {line[:1].upper()}{line[1:]}" for line in lines))
+        self.text.setText("\n".join(_bullet(line) for line in lines))
         self.text.setVisible(bool(lines))
+
+    def _on_clicked(self, item: QTreeWidgetItem) -> None:
+        if not item.isDisabled():  # Qt tells of clicks on these too
+            self.chosen.emit(item.data(0, Qt.ItemDataRole.UserRole))
 
     def _list(self, runs: Sequence[Mapping[str, Any]], used: str) -> None:
         self.runs.clear()
@@ -78,7 +88,9 @@ class Decided(QWidget):
             item.setData(0, Qt.ItemDataRole.UserRole, run["name"])
             item.setDisabled(not run["usable"])
             for column in range(item.columnCount()):
-                item.setToolTip(column, "\n".join([*run["decisions"], *run["notes"]]))
+                item.setToolTip(
+                    column, "\n".join(_bullet(line) for line in (*run["decisions"], *run["notes"]))
+                )
             self.runs.addTopLevelItem(item)
             if run["name"] == used:
                 self.runs.setCurrentItem(item)
@@ -86,6 +98,22 @@ class Decided(QWidget):
         self.runs.setFixedHeight(
             self.runs.header().sizeHint().height() + rows * self.runs.sizeHintForRow(0) + 6
         )
+
+
+def _bullet(line: str) -> str:
+    line = _OPTION.sub("", line)
+    return f"• {line[:1].upper()}{line[1:]}"
+
+
+def tell_anew(
+    viewer: ViewerModel, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> None:
+    """Let every layer that was opened with the runs ``before``, or made of such, know of the runs ``now``."""
+    for layer in viewer.layers:
+        known = layer.metadata.get("metaqsm", {})
+        dicom = known.get("dicom")
+        if dicom and dicom["runs"] == before:
+            known["dicom"] = {**dicom, "runs": now}
 
 
 def layers_of_run(viewer: ViewerModel, name: str, beside: Layer) -> dict[str, Layer]:

@@ -6,7 +6,8 @@ Of DICOM the layers say more in ``layer.metadata["metaqsm"]``:
 ``decisions``  how it was read, in words; they go into every record
 ``notes``      what was assumed and what is missing, in words; among a record's warnings
 ``sources``    the series that the layer is of, for the record
-``dicom``      ``{"run": its name, "runs": [all that were opened with it]}``, plain values
+``dicom``      ``{"run": its name, "runs": [all that were opened with it, and the series
+               that no run uses]}``, plain values
 =============  ==========================================================================
 
 and ``layer.metadata[OPENED_FROM]`` holds the folder. It is kept apart, for it is saved nowhere: folders of
@@ -19,7 +20,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from napari.utils.notifications import show_info
 from napari_metaqsm.errors import Cancelled, InputError
 from napari_metaqsm.io.acquisition import acquisition_of
 from napari_metaqsm.io.complex_files import parts_to_read, polar_of
-from napari_metaqsm.io.dicom.convert import Converted, Survey, convert_runs, survey
+from napari_metaqsm.io.dicom.convert import Converted, Survey, cannot_convert, convert_runs, survey
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.dicom.series import ScannerRun
 from napari_metaqsm.io.load import unit_of
@@ -112,39 +113,98 @@ def _dicom_layers(paths: list[str]) -> list[LayerDataTuple]:
         runs = convert_runs(found, folder)
         runs.sort(key=lambda run: ("magnitude" in run.files, max(map(len, run.files.values()))))
         told = _told(found, runs)
-        layers = []
-        for run in runs:
-            for role, layer in _run_layers(Run(run.name, run.files), "").items():
-                settings = layer[1]
-                settings["name"] += f", series {', '.join(str(s['series']) for s in run.sources[role])}"
-                known = settings["metadata"]["metaqsm"]
-                known["decisions"], known["notes"] = list(run.decisions), list(run.notes)
-                known["sources"] = list(run.sources[role])
-                known["dicom"] = {"run": run.name, "runs": told}
-                settings["metadata"][OPENED_FROM] = paths
-                settings["visible"] = run is runs[-1]
-                layers.append(layer)
+        return [layer for run in runs for layer in _dicom_run_layers(run, told, paths, run is runs[-1])]
+
+
+def read_run_again(
+    paths: Sequence[str], name: str, runs: Sequence[Mapping[str, Any]], given: Mapping[str, bool]
+) -> list[LayerDataTuple]:
+    """Layers of one run of DICOM that was opened before, read otherwise than was decided.
+
+    Parameters
+    ----------
+    paths : what was opened, as in ``layer.metadata[OPENED_FROM]``
+    name, runs : the run, and the runs it was opened with, as in a layer's ``dicom``
+    given : "phase_difference" and "alternating_slices" where they are not left to be decided
+
+    Raises
+    ------
+    InputError
+        When the run is not there any more, or cannot be read so.
+    """
+    before = next(run for run in runs if run["name"] == name)
+    found = survey(paths, [int(n) for n in before["series"].split(", ")], given.get("phase_difference"))
+    chosen = tuple(run for run in found.runs if run.name == name)
+    if not chosen:
+        raise InputError("; ".join([f"there is no {name} any more in what was opened", *found.notes]))
+    found = dataclasses.replace(found, runs=chosen)
+    with tempfile.TemporaryDirectory(prefix="metaqsm-") as folder:
+        (run,) = convert_runs(found, folder, given.get("alternating_slices"))
+        now = {**_told(found, [run])[0], "given": dict(given)}
+        told = [now if each is before else dict(each) for each in runs]
+        return _dicom_run_layers(run, told, paths, visible=True)
+
+
+def _dicom_run_layers(
+    run: Converted, told: list[dict[str, Any]], paths: Sequence[str], visible: bool
+) -> list[LayerDataTuple]:
+    layers = []
+    for role, layer in _run_layers(Run(run.name, run.files), "").items():
+        settings = layer[1]
+        settings["name"] += f", series {', '.join(str(s['series']) for s in run.sources[role])}"
+        known = settings["metadata"]["metaqsm"]
+        known["decisions"], known["notes"] = list(run.decisions), list(run.notes)
+        known["sources"] = list(run.sources[role])
+        known["dicom"] = {"run": run.name, "runs": told}
+        settings["metadata"][OPENED_FROM] = list(paths)
+        settings["visible"] = visible
+        layers.append(layer)
     return layers
 
 
 def _told(found: Survey, converted: Sequence[Converted]) -> list[dict[str, Any]]:
-    """Every run as the window lists it, those that could not be converted too; plain values."""
+    """Every run as the window lists it, then those that cannot be used, with the reason; plain values."""
     made = {run.name: run for run in converted}
-    told = []
+    told, left = [], [(each.series, each.description, each.why, each.sentence) for each in found.left]
     for run in found.runs:
-        about = made.get(run.name)
+        description, about = run.stacks[0].header.description, made.get(run.name)
+        if about is None:
+            failed = (note for note in converted[0].notes if note.startswith(cannot_convert(run)))
+            left.append((run.series, description, "cannot be converted", next(failed, "")))
+            continue
         told.append(
             {
                 "name": run.name,
                 "series": ", ".join(map(str, run.series)),
-                "description": run.stacks[0].header.description,
-                "holds": _holds(run) if about else "cannot be converted",
-                "usable": about is not None,
-                "decisions": list(about.decisions) if about else [],
-                "notes": list(about.notes) if about else [],
+                "description": description,
+                "holds": _holds(run),
+                "usable": True,
+                "decisions": list(about.decisions),
+                "notes": list(about.notes),
+                "choices": _choices(run),
+                "given": {},
+            }
+        )
+    for series, description, why, sentence in left:
+        told.append(
+            {
+                "name": "",
+                "series": ", ".join(map(str, series)),
+                "description": description,
+                "holds": why,
+                "usable": False,
+                "decisions": [],
+                "notes": [sentence],
             }
         )
     return told
+
+
+def _choices(run: ScannerRun) -> list[str]:
+    """What may be given of how a run is read; what cannot be meant is left out."""
+    alone = [parts for part, parts in run.parts.items() if part.startswith("phase")]
+    difference = ["phase_difference"] if alone and len(alone[0]) == 1 else []
+    return difference + ["alternating_slices"] * ("real" in run.parts)
 
 
 def _holds(run: ScannerRun) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Layer
@@ -12,11 +13,12 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLineEdit, QMenu
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.plugin.by_hand import set_by_hand
-from napari_metaqsm.plugin.decided import Decided, layers_of_run
+from napari_metaqsm.plugin.decided import Decided, layers_of_run, tell_anew
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layer_choice import SERIES, LayerChoice
 from napari_metaqsm.plugin.layers import LayerDataTuple, direction_note, geometry_of, metadata_of
-from napari_metaqsm.plugin.readers import read_layers
+from napari_metaqsm.plugin.read_otherwise import ReadOtherwise
+from napari_metaqsm.plugin.readers import OPENED_FROM, read_layers, read_run_again
 from napari_metaqsm.plugin.section import Section, State
 from napari_metaqsm.plugin.worker import CancellableWorker, plain_words, start
 from napari_metaqsm.scan import LONGEST_ECHO_TIME_S, SHORTEST_ECHO_TIME_S, Acquisition, Geometry
@@ -83,6 +85,8 @@ class ScanSection(Section):
         form.addRow("Stored value of π", self.phase_pi)
         form.addRow("B0 along z, y, x", self.b0_direction)
         self.body.addLayout(form)
+        self.otherwise = ReadOtherwise(form)
+        self.otherwise.asked.connect(self.read_again)
         self.decided = Decided()
         self.decided.chosen.connect(self.choose_run)
         self.body.addWidget(self.decided)
@@ -100,30 +104,56 @@ class ScanSection(Section):
     # ------------------------------------------------------------------------------- opening
     def open(self, paths: Sequence[str], instead_of: Sequence[Layer] = ()) -> None:
         """Read files or folders in a worker, and add their layers, paired and named."""
+        self._read(lambda layers: self._add(layers, instead_of), read_layers, list(paths))
+
+    def read_again(self, given: Mapping[str, bool]) -> None:
+        """Read the DICOM of the run that is used again, otherwise than was decided, in place of its layers.
+
+        What was entered here stays, but for the echo times, which may be others now.
+        """
+        used = self._shown
+        dicom = metadata_of(used)["dicom"]
+        replaced = list(layers_of_run(self.viewer, dicom["run"], beside=used).values())
+
+        def show(layers: Sequence[LayerDataTuple]) -> None:
+            entered = self._entered(used)
+            self._add(layers, replaced)
+            tell_anew(self.viewer, dicom["runs"], layers[0][1]["metadata"]["metaqsm"]["dicom"]["runs"])
+            self._enter(entered)
+
+        paths = used.metadata[OPENED_FROM]
+        self._read(show, read_run_again, paths, dicom["run"], dicom["runs"], given)
+
+    def _read(
+        self, take: Callable[[Sequence[LayerDataTuple]], None], read: Callable[..., Any], *args: Any
+    ) -> None:
         if self._opening is not None:
             return
         self._opening_failed = ""
         self.run_button.setEnabled(False)
+        self.otherwise.set_enabled(False)
         self.stop_button.setVisible(True)
         self.set_state(State.RUNNING, "Reading the scan")
 
-        def add(layers: Sequence[LayerDataTuple]) -> None:
-            if self._released:
-                return
-            for layer in instead_of:  # first, for the new ones may have their names
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
-            for layer in layers:
-                self.viewer.add_layer(Layer.create(*layer))
+        def take_unless_released(layers: Sequence[LayerDataTuple]) -> None:
+            if not self._released:
+                take(layers)
 
         self._opening = start(
-            read_layers,
-            list(paths),
+            read,
+            *args,
             progressed=self._on_opening,
-            returned=add,
+            returned=take_unless_released,
             errored=self._on_open_error,
             finished=self._on_opened,
         )
+
+    def _add(self, layers: Sequence[LayerDataTuple], instead_of: Sequence[Layer]) -> None:
+        for layer in instead_of:  # first, for the new ones may have their names
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        for layer in layers:
+            self.viewer.add_layer(Layer.create(*layer))
 
     def stop_opening(self) -> None:
         """Stop reading, at the next step; no layer is added."""
@@ -192,8 +222,10 @@ class ScanSection(Section):
         if self._released:
             return
         self.run_button.setEnabled(True)
+        self.otherwise.set_enabled(True)
         self.stop_button.setVisible(False)
         self.refresh()
+        self._say_decided()
         if self._opening_failed:
             self.fail(self._opening_failed)
 
@@ -213,9 +245,12 @@ class ScanSection(Section):
         return Acquisition(
             tuple(t / 1000 for t in times) or None,
             _number("field strength", self.b0_tesla.text(), "tesla"),
-            list(_SIGNS)[self.sign.currentIndex()],
+            self._sign_chosen(),
             _number("stored value of π", self.phase_pi.text(), "the units of the phase layer"),
         )
+
+    def _sign_chosen(self) -> int:
+        return list(_SIGNS)[self.sign.currentIndex()]
 
     def geometry(self, layer: Layer) -> Geometry:
         """The geometry of a layer, with B0 as it was edited here, if it was."""
@@ -286,9 +321,35 @@ class ScanSection(Section):
         acquisition = metadata_of(layer).get("acquisition") or Acquisition()
         times = acquisition.echo_times_s or ()
         self.echo_times_ms.setText(", ".join(f"{t * 1000:.6g}" for t in times))
-        self.b0_tesla.setText("" if acquisition.b0_tesla is None else f"{acquisition.b0_tesla:g}")
         self.sign.setCurrentIndex(list(_SIGNS).index(acquisition.phase_sign))
-        self.phase_pi.setText("" if acquisition.phase_pi is None else f"{acquisition.phase_pi:g}")
+        for line, text in self._texts(acquisition).items():
+            line.setText(text)
+
+    def _texts(self, acquisition: Acquisition) -> dict[QLineEdit, str]:
+        """What stands in the lines of single numbers, as a layer has them."""
+        numbers = {self.b0_tesla: acquisition.b0_tesla, self.phase_pi: acquisition.phase_pi}
+        return {line: "" if number is None else f"{number:g}" for line, number in numbers.items()}
+
+    def _entered(self, layer: Layer) -> dict[QLineEdit | QComboBox, Any]:
+        """What the user entered in place of what a layer says, but for echo times."""
+        read = metadata_of(layer).get("acquisition") or Acquisition()
+        entered: dict[QLineEdit | QComboBox, Any] = {
+            line: line.text() for line, text in self._texts(read).items() if line.text() != text
+        }
+        if self._sign_chosen() != read.phase_sign:
+            entered[self.sign] = self.sign.currentIndex()
+        if self._direction_edited:
+            entered[self.b0_direction] = self.b0_direction.text()
+        return entered
+
+    def _enter(self, entered: Mapping[QLineEdit | QComboBox, Any]) -> None:
+        for widget, value in entered.items():
+            if widget is self.sign:
+                self.sign.setCurrentIndex(value)
+            else:
+                widget.setText(value)
+        if self.b0_direction in entered:
+            self._on_direction()
 
     def show_direction(self, layer: Layer) -> None:
         """Show where B0 lies in a layer."""
@@ -322,6 +383,7 @@ class ScanSection(Section):
     def _say_decided(self) -> None:
         """Show what was decided of the layers that are chosen, and what the user decided otherwise."""
         layer = self._shown
+        self.otherwise.show_layer(layer)
         if layer is None:
             self.decided.show_run(None, ())
             return

@@ -19,7 +19,7 @@ from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.headers import read_headers
 from napari_metaqsm.io.dicom.matching import NIfTI, converted_stacks
-from napari_metaqsm.io.dicom.series import ScannerRun, find_runs
+from napari_metaqsm.io.dicom.series import LeftOut, ScannerRun, find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
 from napari_metaqsm.io.dicom.vendors import PHILIPS_SCALE_SLOPE, Rule, rule_for
 from napari_metaqsm.io.nifti import Space, read, write
@@ -59,12 +59,14 @@ class Survey:
     notes : of what was left out and should not be
     decisions : of what was left out for good
     refused : files that could not be read, and why
+    left : the series of which nothing can be made; their sentences are among notes and decisions
     """
 
     runs: tuple[ScannerRun, ...]
     notes: tuple[str, ...]
     decisions: tuple[str, ...] = ()
     refused: tuple[tuple[Path, str], ...] = field(default=())
+    left: tuple[LeftOut, ...] = ()
 
 
 def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: bool | None = None) -> Survey:
@@ -82,8 +84,12 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     headers = read_headers(given)
-    runs, notes, decisions = find_runs(headers, series, phase_difference)
-    notes += [f"series {_numbers(run)}: {run.trouble}" for run in runs if run.trouble]
+    runs, notes, decisions, left = find_runs(headers, series, phase_difference)
+    for run in runs:
+        if run.trouble:
+            notes.append(f"series {_numbers(run)}: {run.trouble}")
+            about = run.stacks[0].header.description
+            left.append(LeftOut(tuple(run.series), about, "incomplete", notes[-1]))
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
         what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
@@ -92,7 +98,8 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
             files = "1 DICOM file holds" if one else f"{headers.others} DICOM files hold"
             notes.append(f"{files} something else, such as maps made of images, or reports")
         raise InputError("; ".join([_and_why(what, bool(runs), bool(headers.images)), *notes, *decisions]))
-    return Survey(usable, tuple(notes), tuple(decisions), headers.refused)
+    left.sort(key=lambda each: each.series)
+    return Survey(usable, tuple(notes), tuple(decisions), headers.refused, tuple(left))
 
 
 def _and_why(what: str, runs: bool, images: bool) -> str:
@@ -102,6 +109,11 @@ def _and_why(what: str, runs: bool, images: bool) -> str:
 
 def _numbers(run: ScannerRun) -> str:
     return ",".join(map(str, run.series))
+
+
+def cannot_convert(run: ScannerRun) -> str:
+    """How the note begins that says why a run could not be converted."""
+    return f"series {_numbers(run)} cannot be converted"
 
 
 def how_read(run: ScannerRun) -> str:
@@ -151,7 +163,7 @@ def convert_runs(
             try:
                 converted.append(_convert_run(run, folder, out, alternating_slices))
             except InputError as error:
-                failed.append(f"series {_numbers(run)} cannot be converted: {error}")
+                failed.append(f"{cannot_convert(run)}: {error}")
         if not converted:
             raise InputError("; ".join([*failed, *found.notes]))
     more = (*failed, *found.notes)

@@ -59,12 +59,22 @@ class ScannerRun:
         return sorted({s.series_number for s in self.stacks})
 
 
+class LeftOut(NamedTuple):
+    """Series that no run uses: their numbers, what they are called, why in a few words and in a sentence."""
+
+    series: tuple[int, ...]
+    description: str
+    why: str
+    sentence: str
+
+
 class Found(NamedTuple):
     """The runs among the images, and of the rest what is to be read with care and what is a plain fact."""
 
     runs: list[ScannerRun]
     notes: list[str]
     decisions: list[str]
+    left: list[LeftOut]
 
 
 # A set of stacks is one part of one acquisition: its echoes, by echo time.
@@ -89,15 +99,16 @@ def find_runs(
     notes: list[str] = []
     decisions: list[str] = []
     images = _chosen(_unique(headers.images, decisions), series)
+    rest = _Rest(images)
     if headers.refused:
         reasons = Counter(why for _, why in headers.refused)
         notes.append(
             f"{_count(len(headers.refused), 'file')} cannot be read: "
             + "; ".join(f"{n} as {why}" if n > 1 else why for why, n in reasons.most_common(4))
         )
-    sets = _sets(stack(_usable(images, notes, decisions)), notes, decisions)
-    phases = _without_twins([s for s in sets if s[0].part == "phase"], decisions)
-    reals = _without_twins([s for s in sets if s[0].part == "real"], decisions)
+    sets = _sets(stack(_usable(images, notes, decisions, rest)), notes, decisions, rest)
+    phases = _without_twins([s for s in sets if s[0].part == "phase"], decisions, rest)
+    reals = _without_twins([s for s in sets if s[0].part == "real"], decisions, rest)
     magnitudes = [s for s in sets if s[0].part == "magnitude"]
     imaginaries = [s for s in sets if s[0].part == "imaginary"]
     runs = [_phase_run(phase, _partner(phase, magnitudes, phases), phase_difference) for phase in phases]
@@ -108,17 +119,43 @@ def find_runs(
             runs.append(other)
         elif ("magnitude" in rival.parts and not rival.trouble) or other.trouble:
             at = runs.index(rival)
-            told = (*rival.decisions, "its real and imaginary parts are there too, and not needed")
-            runs[at] = dataclasses.replace(rival, decisions=told)
+            sentence = "its real and imaginary parts are there too, and not needed"
+            runs[at] = dataclasses.replace(rival, decisions=(*rival.decisions, sentence))
+            rest.leave(other.series, "not needed", f"series {_listed(rival.series)}: {sentence}")
         else:
-            told = (*other.notes, "its phase is there too, but incomplete: its complex parts are used")
-            runs[runs.index(rival)] = dataclasses.replace(other, notes=told)
+            sentence = "its phase is there too, but incomplete: its complex parts are used"
+            runs[runs.index(rival)] = dataclasses.replace(other, notes=(*other.notes, sentence))
+            rest.leave(rival.series, "incomplete", f"series {_listed(other.series)}: {sentence}")
     used = {id(s) for run in runs for s in run.stacks}
     left = sorted({s[0].series_number for s in (*magnitudes, *imaginaries) if not used & {id(x) for x in s}})
     left = [n for n in left if not any(n in run.series for run in runs)]
     if left:
         decisions.append(f"left out, for no phase belongs to them: series {_listed(left)}")
-    return Found(_named(sorted(runs, key=lambda run: run.series)), notes, decisions)
+        rest.leave(left, "no phase", decisions[-1])
+    runs = _named(sorted(runs, key=lambda run: run.series))
+    return Found(runs, notes, decisions, rest.left_by(runs))
+
+
+class _Rest:
+    """Why series are left out, as it is found out."""
+
+    def __init__(self, images: Iterable[Image]) -> None:
+        self._descriptions = {i.header.series_number: i.header.description for i in images}
+        self._left: dict[int, tuple[str, str]] = {}
+
+    def leave(self, series: Iterable[int], why: str, sentence: str) -> None:
+        """Leave series out, unless another reason is known."""
+        for number in series:
+            self._left.setdefault(number, (why, sentence))
+
+    def left_by(self, runs: Iterable[ScannerRun]) -> list[LeftOut]:
+        """The series of which no run uses anything."""
+        used = {number for run in runs for number in run.series}
+        return [
+            LeftOut((number,), self._descriptions[number], *reason)
+            for number, reason in sorted(self._left.items())
+            if number not in used
+        ]
 
 
 # -------------------------------------------------------------------------------- which images
@@ -154,7 +191,7 @@ def _chosen(images: list[Image], series: Sequence[int] | None) -> list[Image]:
     return [image for image in images if image.header.series_number in set(series)]
 
 
-def _usable(images: list[Image], notes: list[str], decisions: list[str]) -> list[Image]:
+def _usable(images: list[Image], notes: list[str], decisions: list[str], rest: _Rest) -> list[Image]:
     """Measured images that can be decoded; the series of all others are told of."""
     locked = [i for i in images if i.header.transfer_syntax not in _READABLE_SYNTAXES]
     for number, syntax in sorted({(i.header.series_number, i.header.transfer_syntax) for i in locked}):
@@ -162,6 +199,7 @@ def _usable(images: list[Image], notes: list[str], decisions: list[str]) -> list
             f"series {number} is compressed in a way that cannot be read (transfer syntax {syntax}); "
             "export it uncompressed, then it can be used"
         )
+        rest.leave([number], "compressed", notes[-1])
     images = [i for i in images if i.header.transfer_syntax in _READABLE_SYNTAXES]
     bare = {i.header.series_number for i in images if i.part == "other" and _lost_its_part(i)}
     if bare:
@@ -169,12 +207,14 @@ def _usable(images: list[Image], notes: list[str], decisions: list[str]) -> list
             "GE tells magnitude from phase in a private element (0043,102F), which was removed from series "
             f"{_listed(sorted(bare))}; export again with private elements kept"
         )
+        rest.leave(bare, "magnitude or phase?", notes[-1])
     derived = sorted({i.header.series_number for i in images if not i.measured} - bare)
     if derived:
         decisions.append(
             "left out as neither magnitude, phase, real nor imaginary part as measured (localizers, "
             f"computed images and the like): series {_listed(derived)}"
         )
+        rest.leave(derived, "not as measured", decisions[-1])
     return [i for i in images if i.measured]
 
 
@@ -183,7 +223,7 @@ def _lost_its_part(image: Image) -> bool:
 
 
 # -------------------------------------------------------------------------------- what belongs together
-def _sets(stacks: list[Stack], notes: list[str], decisions: list[str]) -> list[Set]:
+def _sets(stacks: list[Stack], notes: list[str], decisions: list[str], rest: _Rest) -> list[Set]:
     """Echoes of one part in one list, also where a scanner stores each echo as a series of its own."""
     flat = [s for s in stacks if len(s.images) < FEWEST_SLICES]
     stacks = [s for s in stacks if len(s.images) >= FEWEST_SLICES]
@@ -194,6 +234,7 @@ def _sets(stacks: list[Stack], notes: list[str], decisions: list[str]) -> list[S
         decisions.append(
             f"series {number} holds {mixed}{counts} slices, too few for a volume; they are left out"
         )
+        rest.leave([number], "too few slices", decisions[-1])
     for number in sorted({s.series_number for s in stacks}):
         orientations = _orientations([s for s in stacks if s.series_number == number])
         if orientations > 1:
@@ -256,7 +297,7 @@ def _same_acquisition(one: Set, other: Set) -> bool:
     return one[0].series_number == other[0].series_number if apart is None else apart <= _SAME_START_S
 
 
-def _without_twins(sets: list[Set], decisions: list[str]) -> list[Set]:
+def _without_twins(sets: list[Set], decisions: list[str], rest: _Rest) -> list[Set]:
     """One of each acquisition that is there twice: classic and enhanced, or sent twice."""
     kept: list[Set] = []
     for one in sorted(sets, key=_worth):
@@ -273,6 +314,7 @@ def _without_twins(sets: list[Set], decisions: list[str]) -> list[Set]:
             decisions.append(f"{where} is there twice; its first images are used")
         else:
             decisions.append(f"{where} hold one acquisition twice; the first is used")
+        rest.leave({s.series_number for s in one}, "there twice", decisions[-1])
     return kept
 
 

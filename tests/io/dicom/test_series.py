@@ -76,7 +76,7 @@ def images(part="phase", series=1, echoes=(5, 12), slices=10, time=100.0, orient
 
 def runs(*groups, series=None, refused=()):
     every = [image for group in groups for image in group]
-    return find_runs(Headers(tuple(every), tuple(refused), 0), series)
+    return find_runs(Headers(tuple(every), tuple(refused), 0), series)[:3]
 
 
 def only(*groups):
