@@ -32,7 +32,7 @@ from napari_metaqsm.plugin.editors import BUTTON_WIDTH, keep_wheel_for_scrolling
 from napari_metaqsm.plugin.layers import array_in_file_axes, metadata_of, own_space
 from napari_metaqsm.plugin.readers import OPENED_FROM
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.plugin.reading.latest import Latest
+from napari_metaqsm.plugin.reading.latest import Told
 from napari_metaqsm.plugin.section import in_words
 
 _KINDS = {
@@ -40,7 +40,6 @@ _KINDS = {
     "parametric map": "Parametric map: the values in ppm",
     "mr series": "MR series: shown by every viewer",
 }
-_STOPPING = "stopping …"
 
 
 class PacsPanel(QGroupBox):
@@ -88,9 +87,9 @@ class PacsPanel(QGroupBox):
         self.folder_button.setToolTip("Show what was written")
         self._written: Path | None = None
         self._lay_out()
-        self._latest = Latest(self._on_written, self._say, self._on_progress, self._on_ended)
+        self._latest = Told("the export", self._say, self._on_written, self._on_progress, self._update)
         self.export_button.clicked.connect(self._ask_what_lacks)
-        self.cancel_button.clicked.connect(self._stop)
+        self.cancel_button.clicked.connect(self._latest.stop)
         self.folder_button.clicked.connect(self._open_folder)
         for signal in (desk.changed, desk.relisted):
             signal.connect(self._update)
@@ -167,18 +166,7 @@ class PacsPanel(QGroupBox):
 
     def _on_progress(self, fraction: float, text: str) -> None:
         self.progress.setValue(round(1000 * fraction))
-        if self.status.text() != in_words(_STOPPING):
-            self._say(f"{text} …")
-
-    def _stop(self) -> None:
-        self._latest.stop()
-        self._say(_STOPPING)
-
-    def _on_ended(self) -> None:
-        if self.status.text() == in_words(_STOPPING):  # and nothing has gone wrong since
-            stopped = self._latest.was_stopped
-            self._say("the export was " + ("cancelled" if stopped else "done before it could be stopped"))
-        self._update()
+        self._say(f"{text} …")
 
     # -------------------------------------------------------------------------------- its life
     def release(self) -> None:

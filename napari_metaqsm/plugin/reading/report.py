@@ -28,7 +28,7 @@ from napari_metaqsm.method import announce
 from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.editors import keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.plugin.reading.latest import Latest
+from napari_metaqsm.plugin.reading.latest import Told
 from napari_metaqsm.plugin.section import in_words
 from napari_metaqsm.reading.findings import Finding, find_in
 from napari_metaqsm.reading.regions import RegionMeasures
@@ -41,7 +41,6 @@ from napari_metaqsm.report.methods_text import Methods, methods_of
 MIDDLE, HERE = "middle", "here"
 _SLICES = {MIDDLE: "Through the middle of the maps", HERE: "Where the viewer stands"}
 _COMMENT_LINES = 4
-_STOPPING = "stopping …"
 _NO_MAP = "no map is chosen; make or open a susceptibility map first"
 
 
@@ -101,9 +100,9 @@ class ReportPanel(QWidget):
         self.bibtex_button.setToolTip("The BibTeX entries of those references")
         self.status = status_label()
         self._lay_out()
-        self._latest = Latest(self._on_written, self._say, self._on_progress, self._on_ended)
+        self._latest = Told("the report", self._say, self._on_written, self._on_progress, self._update)
         self.report_button.clicked.connect(self._ask_where)
-        self.cancel_button.clicked.connect(self._stop)
+        self.cancel_button.clicked.connect(self._latest.stop)
         self.methods_button.clicked.connect(self.copy_methods)
         self.bibtex_button.clicked.connect(self.copy_bibtex)
         desk.changed.connect(self._update)
@@ -228,16 +227,6 @@ class ReportPanel(QWidget):
 
     def _on_progress(self, fraction: float, text: str) -> None:
         self._say(f"{text} …")
-
-    def _stop(self) -> None:
-        self._latest.stop()
-        self._say(_STOPPING)
-
-    def _on_ended(self) -> None:
-        if self.status.text() == in_words(_STOPPING):  # and nothing has gone wrong since
-            stopped = self._latest.was_stopped
-            self._say("the report was " + ("cancelled" if stopped else "written before it could be stopped"))
-        self._update()
 
     def _say(self, text: str) -> None:
         self.status.setText(in_words(text))

@@ -30,7 +30,7 @@ from napari_metaqsm.plugin.layers import metadata_of
 from napari_metaqsm.plugin.reading.against import AgainstPanel
 from napari_metaqsm.plugin.reading.cells import VIEW
 from napari_metaqsm.plugin.reading.desk import Desk
-from napari_metaqsm.plugin.reading.latest import Latest
+from napari_metaqsm.plugin.reading.latest import Told
 from napari_metaqsm.plugin.reading.look import LookPanel
 from napari_metaqsm.plugin.reading.maps import MapsPanel
 from napari_metaqsm.plugin.reading.pacs import PacsPanel
@@ -47,7 +47,6 @@ from napari_metaqsm.reading.profile import profile
 from napari_metaqsm.report.measurements import write_measurements
 
 MEASURE = "Measure"
-_STOPPING = "stopping …"
 
 
 class ReadingRoom(Dock):
@@ -76,10 +75,11 @@ class ReadingRoom(Dock):
             *(self.maps, self.look, self.trust, self.veil),
             *(self.regions, self.against, self.plots, self.spots, self.report, self.pacs),
         )
-        self._went_well, self._what = False, ""
-        self._latest = Latest(
-            self._on_done,
+        self._went_well = False
+        self._latest = Told(
+            "Saving",
             self._say,
+            self._on_done,
             lambda fraction, text: self.progress.setValue(round(1000 * fraction)),
             self._on_ended,
         )
@@ -118,7 +118,7 @@ class ReadingRoom(Dock):
         self.open_button.clicked.connect(self._ask_what_to_open)
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop saving or opening; what was there stays as it was")
-        self.cancel_button.clicked.connect(self._stop)
+        self.cancel_button.clicked.connect(self._latest.stop)
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.progress = QProgressBar()
@@ -241,7 +241,8 @@ class ReadingRoom(Dock):
     def _work(self, what: str, function: Callable[[], Any]) -> None:
         if self._latest.is_busy:
             return
-        self._went_well, self._what = False, what
+        self._went_well = False
+        self._latest.what, self._latest.lasting = what, what == "Saving"
         self._say(f"{what} …")
         self._latest.ask(function)
         self._update_buttons()
@@ -257,14 +258,7 @@ class ReadingRoom(Dock):
             return
         self._went_well = True
 
-    def _stop(self) -> None:
-        self._latest.stop()
-        self._say(_STOPPING)
-
     def _on_ended(self) -> None:
-        if self.status.text() == in_words(_STOPPING):  # and nothing has gone wrong since
-            late = self._what == "Saving" and not self._latest.was_stopped
-            self._say(f"{self._what} was {'done before it could be stopped' if late else 'cancelled'}")
         self._update_buttons()
         self.ended.emit(self._went_well)
 
