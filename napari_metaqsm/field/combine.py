@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.field.smoothing import smooth_phase
 from napari_metaqsm.field.unwrap import unwrap_volume
 from napari_metaqsm.method import steps
+from napari_metaqsm.operators.compiled import compiled
 from napari_metaqsm.scan import Acquisition, Geometry
 
 _TURN = 2 * math.pi
@@ -140,7 +140,7 @@ def _matching(magnitude: Tensor | None, phases: np.ndarray) -> np.ndarray | None
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _follow(phase, magnitude, inside, offset, difference, apart, times, unwrapped):
     """Give each echo the multiple next to what the difference and the echoes before it predict."""
     echoes, ni, nj, nk = phase.shape

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 
 from napari_metaqsm.method import announce
+from napari_metaqsm.operators.compiled import compiled
 
 _TURN = 2 * math.pi
 _LEVELS = 256  # level 0 is for steps that lead through or out of the mask
@@ -56,12 +56,12 @@ def edge_levels(
     return levels
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _wrap(x):
     return x - np.float32(_TURN) * np.floor(x * np.float32(1 / _TURN) + np.float32(0.5))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _fill_levels(phase, magnitude, mask, companion, ratio, levels):
     ni, nj, nk = phase.shape
     low, high = np.float32(0.1), np.float32(0.9)
@@ -169,7 +169,7 @@ def grow(
     return unwrapped
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _visit(voxel, value, phase, levels, inside, shape, unwrapped, visited, pool, first, last):
     """Give a voxel its value and put its steps to new neighbours into the pool; their best level."""
     unwrapped[voxel] = value
@@ -193,7 +193,7 @@ def _visit(voxel, value, phase, levels, inside, shape, unwrapped, visited, pool,
     return best
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _take_steps(phase, levels, inside, shape, unwrapped, visited, pool, first, last, wanted, limit):
     """Take up to ``limit`` steps from the pool, best first; the number of voxels of the mask reached."""
     strides = (shape[1] * shape[2], shape[2], 1)
@@ -230,7 +230,7 @@ def _take_steps(phase, levels, inside, shape, unwrapped, visited, pool, first, l
     return reached
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _elected(voxel, turns, phase, levels, inside, shape, unwrapped, visited, votes):
     """The turns to add to a voxel's phase that get most votes; ``turns`` where there are none."""
     line = voxel // shape[2]

@@ -6,8 +6,10 @@
 import numba
 import numpy as np
 
+from napari_metaqsm.operators.compiled import compiled
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+
+@compiled(parallel=True)
 def gradient(x, out, scale, periodic):
     ni, nj, nk = x.shape
     for plane in numba.prange(ni):
@@ -27,7 +29,7 @@ def gradient(x, out, scale, periodic):
             out[2, i, j, k] = (x[i, j, 0] - here) * scale[2] if periodic else 0
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def gradient_adjoint(g, out, scale, periodic):
     ni, nj, nk = out.shape
     for plane in numba.prange(ni):
@@ -54,7 +56,7 @@ def gradient_adjoint(g, out, scale, periodic):
                 )
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def weighted_adjoint(g, w, out, scale):
     ni, nj, nk = out.shape
     for plane in numba.prange(ni):
@@ -81,7 +83,7 @@ def weighted_adjoint(g, w, out, scale):
                 )
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def weighted_laplacian(x, w, out, scale, periodic):
     ni, nj, nk = x.shape
     si, sj, sk = scale[0] ** 2, scale[1] ** 2, scale[2] ** 2

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_metaqsm.operators.compiled import compiled
 from napari_metaqsm.operators.fourier import frequencies
 from napari_metaqsm.scan import Geometry, Triple
 
@@ -104,7 +105,7 @@ def _with_torch(x: Tensor, inside: Tensor, voxel_size_mm: Triple) -> Tensor:
     return torch.nn.functional.pad(total, (1, 1, 1, 1, 1, 1)) * inside
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def _compiled(x, inside, out, faces, edges):
     ni, nj, nk = x.shape
     ai, aj, ak = faces

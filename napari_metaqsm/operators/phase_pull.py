@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_metaqsm.operators.compiled import compiled
+
 # After four the error is below float32's rounding, but where the pull is near its strongest.
 NEWTON_STEPS = 4
 
@@ -76,7 +78,7 @@ def _is_compiled(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def _reflect(t, field, weights, penalty, radians, out):
     none = t.dtype.type(0)
     close = t.dtype.type(1e-4)
@@ -98,7 +100,7 @@ def _reflect(t, field, weights, penalty, radians, out):
                 out[i, j, k] = here + 2 * (angle - residual) / radians
 
 
-@numba.njit(nogil=True, cache=True, parallel=True)
+@compiled(parallel=True)
 def _relax(t, reflected, image, field, weights, radians, relaxation):
     half = relaxation / 2
     misfits = np.zeros(t.shape[0])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_metaqsm.operators.compiled import compiled
 from napari_metaqsm.operators.gradient import gradient, gradient_adjoint
 from napari_metaqsm.scan import Triple
 
@@ -141,12 +142,12 @@ def _scales(like: Tensor, voxel_size_mm: Triple) -> np.ndarray:
 FASTER = {"reassoc", "nsz", "contract"}
 
 
-@numba.njit(nogil=True, cache=True, inline="always", fastmath=FASTER)
+@compiled(inline="always", fastmath=FASTER)
 def _cut_one(v, threshold):
     return max(-threshold, min(threshold, v))
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _reflected_divergence(t, threshold, penalised, scale, out):
     ni, nj, nk = out.shape
     number = t.dtype.type
@@ -170,7 +171,7 @@ def _reflected_divergence(t, threshold, penalised, scale, out):
                 out[i, j, k] = total
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _relax_to_gradient(t, x, threshold, penalised, scale, relaxation):
     ni, nj, nk = x.shape
     number = t.dtype.type
@@ -198,7 +199,7 @@ def _relax_to_gradient(t, x, threshold, penalised, scale, relaxation):
     return norms.astype(np.float64).sum()
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _reflect_field(t, target, weights, penalty, out):
     for i in numba.prange(t.shape[0]):
         for j in range(t.shape[1]):
@@ -207,7 +208,7 @@ def _reflect_field(t, target, weights, penalty, out):
                 out[i, j, k] = here - 2 * weight / (weight + penalty) * (here - target[i, j, k])
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _relax_to_field(t, reflected, image, relaxation):
     half = relaxation / 2
     for i in numba.prange(t.shape[0]):
@@ -216,7 +217,7 @@ def _relax_to_field(t, reflected, image, relaxation):
                 t[i, j, k] = (1 - half) * t[i, j, k] - half * reflected[i, j, k] + relaxation * image[i, j, k]
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _field_misfit(image, field, weights):
     misfits = np.zeros(image.shape[0])
     for i in numba.prange(image.shape[0]):
@@ -230,7 +231,7 @@ def _field_misfit(image, field, weights):
     return misfits.sum() / 2
 
 
-@numba.njit(nogil=True, cache=True, parallel=True, fastmath=FASTER)
+@compiled(parallel=True, fastmath=FASTER)
 def _phase_misfit(image, field, weights, radians, target):
     misfits = np.zeros(image.shape[0])
     for i in numba.prange(image.shape[0]):

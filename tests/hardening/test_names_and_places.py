@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hostile import REPOSITORY, one_sentence, outcome
+from hostile import REPOSITORY, child, one_sentence, outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -159,10 +161,9 @@ def test_a_folder_where_a_file_would_go_is_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.fixture
-def read_only(tmp_path):
-    """A folder that nobody can write to, not even root: mounted so, or without the permission."""
-    folder = scan(tmp_path / "locked")
+@contextmanager
+def locked(folder: Path):
+    """Let nobody write to a folder, not even root: mounted so, or without the permission."""
     if os.geteuid() != 0:
         folder.chmod(0o555)
         yield folder
@@ -175,8 +176,16 @@ def read_only(tmp_path):
         mounted = False
     if not mounted:
         pytest.skip("a read-only folder cannot be mounted, and permissions do not bind root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    with locked(scan(tmp_path / "locked")) as folder:
+        yield folder
 
 
 def test_a_read_only_folder_is_read_from_and_refused_to_write_to(metaqsm, read_only, tmp_path):
@@ -187,6 +196,19 @@ def test_a_read_only_folder_is_read_from_and_refused_to_write_to(metaqsm, read_o
     out = tmp_path / "out"
     assert metaqsm("run", read_only, "--unit", "ppm", "--invert", "tkd", "--out", out)[0] == 0
     assert metaqsm("report", out, "--html", "--out", read_only)[0] == 2
+
+
+def test_a_program_that_may_write_nowhere_runs(tmp_path):
+    """As in a container: neither beside its files nor at home is there a place for what Numba compiles."""
+    place = tmp_path / "container"
+    package = place / "napari_metaqsm"
+    shutil.copytree(REPOSITORY / package.name, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(place), "HOME": str(place), "XDG_CACHE_HOME": str(place)}
+    every = "from napari_metaqsm.method import methods\nprint(json.dumps([m.name for m in methods()]))"
+    with locked(place):
+        ended = child(every, cwd=tmp_path, env=environment)
+    assert ended.code == 0, ended.err
+    assert {"nonlinear_fit", "tv"} <= set(ended.value)
 
 
 # --------------------------------------------------------------------------------------- values
