@@ -86,16 +86,19 @@ def _difference_time(
     return times
 
 
-def check_known(acquisition: Acquisition, file: Path) -> None:
-    """Raise `InputError`, with how to give it, where a phase lacks echo times or field strength."""
-    sidecar = file.name.split(".")[0] + ".json"
-    if acquisition.echo_times_s is None:
-        raise InputError(
-            f"the echo times of {file.name} are missing; give them in seconds (--echo-times), "
-            f"or as EchoTime in {sidecar}"
-        )
-    if acquisition.b0_tesla is None:
-        raise InputError(
-            f"the field strength of {file.name} is missing; give it in tesla (--b0), "
-            f"or as MagneticFieldStrength in {sidecar}"
-        )
+def check_known(acquisition: Acquisition, file: Path, converted: str = "") -> None:
+    """Raise `InputError`, with how to give it, where a phase lacks echo times or field strength.
+
+    ``converted`` names what the file was made from, where it is not the user's own and has no sidecar to
+    be mended.
+    """
+    name, sidecar = converted or file.name, file.name.split(".")[0] + ".json"
+    missing = [
+        ("echo times", "are", "in seconds (--echo-times)", "EchoTime", acquisition.echo_times_s),
+        ("field strength", "is", "in tesla (--b0)", "MagneticFieldStrength", acquisition.b0_tesla),
+    ]
+    for what, verb, how, key, value in missing:
+        if value is None:
+            it = "them" if verb == "are" else "it"
+            instead = "" if converted else f", or as {key} in {sidecar}"
+            raise InputError(f"the {what} of {name} {verb} missing; give {it} {how}{instead}")

@@ -52,6 +52,7 @@ def scan_from(
     phase_pi: float | None = None,
     alternating_slices: bool | None = None,
     phase_difference: bool | None = None,
+    converted: str = "",
 ) -> Scan:
     """The scan in NIfTI files, as :func:`~napari_metaqsm.io.load.load` tells of it.
 
@@ -60,6 +61,7 @@ def scan_from(
     paths : folders and files; what each is follows from its name and its sidecar
     given : files by role ("phase", "magnitude", "total_field", "local_field", "mask", "noise"); they
         replace what was found in ``paths``
+    converted : what the phase was made from, where its file is not the user's own
 
     Raises
     ------
@@ -98,7 +100,7 @@ def scan_from(
         decisions=decisions,
     )
     if "phase" in sidecars:
-        check_known(acquisition, files.get("phase", files.get("real"))[0])
+        check_known(acquisition, files.get("phase", files.get("real"))[0], converted)
     arrays, space = _read_all(files, notes)
     if parts:
         real, imaginary = (arrays.pop(role) for role in parts)

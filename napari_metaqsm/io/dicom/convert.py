@@ -22,7 +22,7 @@ from napari_metaqsm.io.dicom.matching import NIfTI, converted_stacks
 from napari_metaqsm.io.dicom.series import LeftOut, ScannerRun, find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
 from napari_metaqsm.io.dicom.vendors import PHILIPS_SCALE_SLOPE, Rule, rule_for
-from napari_metaqsm.io.nifti import Space, read, write
+from napari_metaqsm.io.nifti import Space, write
 from napari_metaqsm.io.sidecar import OWN
 from napari_metaqsm.io.staging import staged
 
@@ -211,12 +211,15 @@ class _Making:
         if part != "magnitude":
             rule = self._rule(part, stacks)
         files = []
-        for number, one in enumerate(stacks, 1):
-            array, space = read(self.images[id(one)].file)[0], self.images[id(one)].space
+        echoes = next(some for name, some in self.run.parts.items() if name != "magnitude")
+        for place, one in enumerate(stacks, 1):
+            # A magnitude alone may be that of any echo.
+            number = next((n for n, echo in enumerate(echoes, 1) if one.is_same_echo(echo)), place)
+            array, space = self.images[id(one)].array(), self.images[id(one)].space
             if part == "phase_difference":
                 name, echo = f"{self.run.name}_phasediff", self._two_times(one)
             elif "phase_difference" in self.run.parts:
-                name, echo = f"{self.run.name}_magnitude{number}", _echo(one, None)
+                name, echo = f"{self.run.name}_magnitude{place}", _echo(one, None)
             else:
                 short = "mag" if part == "magnitude" else part
                 name, echo = f"{self.run.name}_echo-{number}_part-{short}_MEGRE", _echo(one, number)
@@ -227,9 +230,7 @@ class _Making:
         """Magnitude and phase of the real and imaginary parts of all echoes."""
         pairs = list(zip(self.run.parts["real"], self.run.parts["imaginary"], strict=True))
         rule = self._rule("real", [real for real, _ in pairs])
-        real, imaginary = (
-            np.stack([read(self.images[id(pair[n])].file)[0] for pair in pairs]) for n in (0, 1)
-        )
+        real, imaginary = (np.stack([self.images[id(pair[n])].array() for pair in pairs]) for n in (0, 1))
         axis = self._slice_axis(pairs[0][0])
         alternating = rule.alternating_slices if alternating_slices is None else alternating_slices
         magnitude, phase, _, words, doubtful = magnitude_and_phase(real, imaginary, axis, alternating)

@@ -17,13 +17,16 @@ _LONGEST_S = 1800.0
 _OPTIONS = ("-g", "i", "-b", "y", "-ba", "y", "-z", "n", "-p", "y", "-f", "image", "-w", "2")
 
 
-def run_dcm2niix(folder: Path, out: Path, label: str, fraction: float = 0.0) -> list[Path]:
+def run_dcm2niix(
+    folder: Path, out: Path, label: str, fraction: float = 0.0, one_volume: bool = False
+) -> list[Path]:
     """The NIfTI files that dcm2niix makes of a folder, each with its JSON file beside it.
 
     Parameters
     ----------
     folder, out : two folders with plain names
     label, fraction : reported while it runs
+    one_volume : whether the slices of a series are one volume even where their echo times differ
 
     Raises
     ------
@@ -33,7 +36,7 @@ def run_dcm2niix(folder: Path, out: Path, label: str, fraction: float = 0.0) -> 
         When the user stopped the work; dcm2niix has ended then.
     """
     log = out / "dcm2niix.log"
-    command = [_program(), *_OPTIONS, "-o", str(out), str(folder)]
+    command = [_program(), *_OPTIONS, "-m", "y" if one_volume else "2", "-o", str(out), str(folder)]
     with log.open("wb") as words:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT)
         try:

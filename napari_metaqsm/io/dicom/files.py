@@ -31,6 +31,7 @@ _FIRST = {
 _IMPLICIT, _EXPLICIT = b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0"
 # A folder is looked into so deep to find out whether it holds DICOM, and so deep to read it.
 _LOOKED_INTO, _DEEPEST = 5, 16
+_INDEX = "DICOMDIR"
 # A compressed file unpacks to no more than this: the largest enhanced series are a few hundred megabytes.
 _LARGEST_UNPACKED = 2**30
 
@@ -119,13 +120,17 @@ def files_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def files_among(paths: Iterable[Path]) -> list[Path]:
-    """The files among paths and in the folders among them; `InputError` where one does not exist."""
+    """The files among paths and in the folders among them; `InputError` where one does not exist.
+
+    The index of a disc, DICOMDIR, stands for the folder that it lies in.
+    """
     files: list[Path] = []
     for path in paths:
         if not os.path.isfile(path) and not os.path.isdir(path):
             what = "is no file" if os.path.exists(path) else "does not exist"
             raise InputError(f"{path} {what}; give a DICOM file or a folder of them")
-        files += files_below(path, _DEEPEST) if path.is_dir() else [path]
+        whole = path.parent if path.name.upper() == _INDEX and path.is_file() else path
+        files += files_below(whole, _DEEPEST) if whole.is_dir() else [path]
     return list(dict.fromkeys(files))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -55,12 +56,26 @@ def _link(source: Path, link: Path) -> None:
 
 @dataclass(frozen=True)
 class NIfTI:
-    """A converted stack: the file, its space, where its pixels lie in it, and what dcm2niix says of it."""
+    """A converted stack.
+
+    Parameters
+    ----------
+    file : with all slices that its DICOM files hold
+    space : of the slices of the stack
+    voxels : where its pixels lie there, see :func:`check_place`
+    cut : the slices of the stack in the file's array
+    said : by dcm2niix
+    """
 
     file: Path
     space: Space
     voxels: np.ndarray
+    cut: tuple[slice, slice, slice]
     said: Mapping[str, Any]
+
+    def array(self) -> np.ndarray:
+        """(i, j, k), of the slices of the stack."""
+        return read(self.file)[0][self.cut]
 
 
 def converted_stacks(stacks: Sequence[Stack], label: str, work: Path) -> dict[int, NIfTI]:
@@ -83,7 +98,9 @@ def converted_stacks(stacks: Sequence[Stack], label: str, work: Path) -> dict[in
         made.mkdir()
         for path in dict.fromkeys(image.header.path for s in job for image in s.images):
             _link(unpacked[path].resolve(), folder / unpacked[path].name)
-        files = run_dcm2niix(folder, made, label, index / len(jobs))
+        # It takes slices apart whose echo times differ in the last digit alone.
+        alone = len(job) == 1 and not job[0].header.enhanced
+        files = run_dcm2niix(folder, made, label, index / len(jobs), one_volume=alone)
         images.update(_assigned(job, files, label, unpacked))
     return images
 
@@ -112,17 +129,20 @@ def _assigned(
     for one in stacks:
         alone = len(stacks) == len(files) == 1
         reasons = []
+        in_files = one if not one.header.enhanced else one.cut_from or one
         for file in files:
             if not alone and not _is_of(one, said[file]):
                 continue
             try:
                 array, space = read(file)
-                voxels = check_place(one, space)
-                _check_values(one, array, voxels, unpacked)
+                voxels = check_place(in_files, space)
+                _check_values(in_files, array, voxels, unpacked)
             except InputError as error:
                 reasons.append(str(error))
                 continue
-            assigned[id(one)] = NIfTI(file, _exact(one, space, voxels), voxels, said[file])
+            cut, voxels = _cut(one, in_files, voxels, space.shape)
+            space = dataclasses.replace(space, shape=array[cut].shape)
+            assigned[id(one)] = NIfTI(file, _exact(one, space, voxels), voxels, cut, said[file])
             break
         if id(one) not in assigned:
             why = "; ".join(reasons) or "none of its files has that part and echo time"
@@ -172,6 +192,22 @@ def check_place(one: Stack, space: Space) -> np.ndarray:
     if off > _CORNER_TOLERANCE or (highest != np.array(space.shape) - 1).any():
         raise InputError("its affine puts the voxels elsewhere than the headers do")
     return steps_on_grid.astype(int)
+
+
+def _cut(
+    one: Stack, in_files: Stack, voxels: np.ndarray, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The part of a converted array that one stack is of the stack in the files, and its pixels there."""
+    to_slice = voxels[3]
+    before = in_files.images.index(one.images[0])
+    ends = [voxels[0] + n * to_slice for n in (before, before + len(one.images) - 1)]
+    axis = int(np.abs(to_slice).argmax())
+    low, high = sorted(int(end[axis]) for end in ends)
+    cut = [slice(0, size) for size in shape]
+    cut[axis] = slice(low, high + 1)
+    start = ends[0].copy()
+    start[axis] -= low
+    return tuple(cut), np.vstack([start, voxels[1:]])
 
 
 def _exact(one: Stack, space: Space, voxels: np.ndarray) -> Space:

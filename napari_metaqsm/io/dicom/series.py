@@ -455,23 +455,26 @@ def _whole(parts: dict[str, Set], notes: list[str], tied: bool = True) -> Scanne
     magnitudes = parts.get("magnitude", ())
     matched = [s for s in good if (m := _echo_in(s, magnitudes)) is not None and id(m) not in bad]
     notes += bad.values()
-    if matched and len(matched) < len(good):
+    if len(matched) == 1 < len(good):
+        # Phase of one echo alone keeps an offset that several take out, which weighs more than weights.
+        notes.append(f"only the echo {_at(matched)} has a magnitude, which stands for that of all echoes")
+    elif matched and len(matched) < len(good):
         notes.append(f"the magnitude of other echoes is missing: only those {_at(matched)} are used")
-    chosen = matched or good
+    chosen = good if len(matched) == 1 else matched or good
     if bad and len(chosen) < len(parts[measured[0]]):
         notes.append(f"used: the echoes {_at(chosen)}")
     if magnitudes and not matched:
         notes.append("no echo has a whole magnitude: with a mask the field can be made from the phase alone")
     kept = {p: tuple(s for s in parts[p] if _echo_in(s, tuple(chosen)) is not None) for p in measured}
     if matched:
-        kept["magnitude"] = tuple(s for s in magnitudes if _echo_in(s, tuple(chosen)) is not None)
+        kept["magnitude"] = tuple(s for s in magnitudes if _echo_in(s, tuple(matched)) is not None)
     return ScannerRun("", kept, tuple(notes))
 
 
 def _same_slices(parts: dict[str, Set], notes: list[str]) -> dict[str, Set]:
     """All stacks with the slices that all have, where only the first or the last are not in all of them."""
     stacks = [s for part in parts.values() for s in part]
-    if len({len(s.images) for s in stacks}) == 1 or any(s.header.enhanced or s.gaps() for s in stacks):
+    if len({len(s.images) for s in stacks}) == 1 or any(s.gaps() for s in stacks):
         return parts
     low, high = max(s.heights_mm[0] for s in stacks), min(s.heights_mm[-1] for s in stacks)
     most = max(stacks, key=lambda s: len(s.images))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,11 +33,13 @@ class Stack:
     images : along their normal
     part : of :attr:`Image.part`, or "phase_difference"
     repeated : how many images there were at each place; the first of them was taken
+    cut_from : the stack that this one is the middle of; None where it is whole
     """
 
     images: tuple[Image, ...]
     part: str
     repeated: int = 1
+    cut_from: Stack | None = None
 
     @property
     def header(self) -> Header:
@@ -46,17 +49,18 @@ class Stack:
     def series_number(self) -> int:
         return self.header.series_number
 
-    @property
+    @cached_property
     def echo_time_s(self) -> float | None:
-        return self.images[0].echo_time_s
+        """That of most of its images."""
+        times = [image.echo_time_s for image in self.images if image.echo_time_s is not None]
+        return statistics.mode(sorted(times)) if times else None
 
     @property
     def echo(self) -> tuple[float, int]:
         """Sorts the echoes: by time, or by number where no time is stated."""
-        image = self.images[0]
-        if image.echo_time_s is not None:
-            return image.echo_time_s, 0
-        return 0.0, image.echo_number or 0
+        if self.echo_time_s is not None:
+            return self.echo_time_s, 0
+        return 0.0, self.images[0].echo_number or 0
 
     def is_same_echo(self, other: Stack) -> bool:
         """Whether two stacks are of one echo, of one part or of different ones."""
@@ -113,7 +117,7 @@ class Stack:
             for image, height in zip(self.images, self.heights_mm, strict=True)
             if np.abs(np.asarray(heights_mm) - height).min() < _OFF * self.spacing_mm
         ]
-        return dataclasses.replace(self, images=tuple(kept))
+        return dataclasses.replace(self, images=tuple(kept), cut_from=self.cut_from or self)
 
 
 def normal(image: Image) -> np.ndarray:
@@ -146,13 +150,26 @@ def stack(images: Iterable[Image]) -> list[Stack]:
         header = image.header
         key = (
             header.study_uid, header.series_uid, header.series_number, header.enhanced, image.part,
-            (None, image.echo_number) if image.echo_time_s is None else round(image.echo_time_s * 1e6),
             tuple(round(x, 2) for x in image.orientation),
             tuple(round(x, 2) for x in image.spacing_mm),
             image.shape,
         )  # fmt: skip
         groups.setdefault(key, []).append(image)
-    return [_ordered(group) for group in groups.values()]
+    return [_ordered(echo) for group in groups.values() for echo in _echoes(group)]
+
+
+def _echoes(images: Iterable[Image]) -> list[list[Image]]:
+    """Images apart by echo time, or by echo number where there is no time; headers round the times."""
+    numbered: dict[int | None, list[Image]] = {}
+    timed: list[list[Image]] = []
+    for image in sorted(images, key=lambda image: image.echo_time_s or 0.0):
+        if image.echo_time_s is None:
+            numbered.setdefault(image.echo_number, []).append(image)
+        elif timed and image.echo_time_s - timed[-1][0].echo_time_s <= _TE_TOLERANCE_S:
+            timed[-1].append(image)
+        else:
+            timed.append([image])
+    return [*numbered.values(), *timed]
 
 
 def _ordered(images: list[Image]) -> Stack:

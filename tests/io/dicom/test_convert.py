@@ -76,10 +76,10 @@ def test_a_run_that_cannot_be_converted_does_not_stop_the_others(tmp_path, monke
     classic(tmp_path / "in/b", MAGNITUDE, PHASE, series=20, clock="130000")
     from napari_metaqsm.io.dicom import matching as module
 
-    def fails(folder, out, label, fraction=0.0):
+    def fails(folder, out, label, fraction=0.0, one_volume=False):
         if "8" in label:
             raise InputError("dcm2niix made nothing of series 8: no luck")
-        return run_dcm2niix(folder, out, label, fraction)
+        return run_dcm2niix(folder, out, label, fraction, one_volume)
 
     monkeypatch.setattr(module, "run_dcm2niix", fails)
     (run,) = convert(tmp_path / "in", tmp_path / "out")

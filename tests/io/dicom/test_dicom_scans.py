@@ -362,9 +362,9 @@ def test_a_file_with_other_values_is_not_taken(scans, tmp_path, monkeypatch):
 
     real = module.run_dcm2niix
 
-    def swapped(folder, out, label, fraction=0.0):
+    def swapped(folder, out, label, fraction=0.0, one_volume=False):
         """Exchange the echoes of one part, as a converter that confuses them would."""
-        files = real(folder, out, label, fraction)
+        files = real(folder, out, label, fraction, one_volume)
         arrays = {f: f.read_bytes() for f in files if "_ph" not in f.name}
         for file, other in zip(arrays, reversed(list(arrays)), strict=True):
             file.write_bytes(arrays[other])

@@ -233,10 +233,11 @@ def test_slices_aside_or_unevenly_spaced_are_no_volume():
     assert "are not evenly spaced" in found[0].trouble
 
 
-def test_of_enhanced_files_the_shorter_echo_is_left_out():
+def test_of_enhanced_files_too_the_slices_that_all_have_are_used():
     run, notes = only(images("phase", 9, (5,), enhanced=True), images("phase", 9, (12,), 9, enhanced=True))
-    assert [s.echo_time_s for s in run.parts["phase"]] == [0.005]
-    assert told(notes, "the phase at 12 ms (series 9) has 9 slices, the phase at 5 ms (series 9) 10")
+    assert [len(s.images) for s in run.parts["phase"]] == [9, 9]
+    assert [len(s.cut_from.images) for s in run.parts["phase"]] == [10, 9]
+    assert told(notes, "the phase at 12 ms (series 9) has 9 of 10 slices, the outer ones are missing")
 
 
 def test_repetitions_are_told_and_the_first_is_used():

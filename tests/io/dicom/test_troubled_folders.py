@@ -20,12 +20,14 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.field.scaling import phase_in_radians
 from napari_metaqsm.io.dicom.convert import convert
 from napari_metaqsm.io.load import load
+from napari_metaqsm.pipeline import default_chain, reconstruct
 from napari_metaqsm.scan import Scan
 
 pytest.importorskip("dcm2niix")
 MAGNITUDE, PHASE = phantom((14, 12, 8))
 SIGNAL = MAGNITUDE > 0.3
 TIMES = (0.005, 0.012)
+CORONAL = np.array([[0.8, 0, 0, -20], [0, 0, 2.0, -30], [0, -0.8, 0, 25], [0, 0, 0, 1.0]])
 # half a step of 12 bits and rounded slopes; real and imaginary parts where the signal is weak
 NEAR = 5e-3
 
@@ -37,15 +39,20 @@ def off(scan: Scan, echoes=(0, 1), slices=slice(None), affine=OBLIQUE) -> float:
     """
     radians, _ = phase_in_radians(scan.phase, scan.acquisition)
     worst = 0.0
-    moved = affine.copy()
-    moved[:, 3] = affine @ [0, 0, slices.start or 0, 1]
     for found, echo in zip(radians, echoes, strict=True):
-        found = given_axes(nibabel.Nifti1Image(found, scan.space.affine), moved)
+        found = given_axes(nibabel.Nifti1Image(found, scan.space.affine), moved(affine, slices))
         signal = SIGNAL[echo][..., slices]
         apart = np.exp(1j * (found - PHASE[echo][..., slices]))[signal]
         constant = np.pi * np.rint(np.angle(apart.mean()) / np.pi)
         worst = max(worst, float(np.abs(np.angle(apart * np.exp(-1j * constant))).max()))
     return worst
+
+
+def moved(affine: np.ndarray, slices: slice) -> np.ndarray:
+    """The affine of some slices of an array."""
+    result = affine.copy()
+    result[:, 3] = affine @ [0, 0, slices.start or 0, 1]
+    return result
 
 
 def told(scan: Scan, words: str) -> bool:
@@ -104,6 +111,12 @@ def test_of_phase_and_complex_parts_the_phase_is_taken_and_said(tmp_path):
     assert told(scan, "its real and imaginary parts are there too, and not needed")
 
 
+def test_the_index_of_a_disc_stands_for_the_disc(tmp_path):
+    make(tmp_path / "DICOM")
+    clutter(tmp_path)
+    assert off(load(tmp_path / "DICOMDIR")) < NEAR
+
+
 def test_other_sequences_and_the_clutter_of_a_disc_are_passed_over(tmp_path):
     make(tmp_path / "DICOM" / "A", clock="130000")
     few, other = MAGNITUDE[:1, ..., :3], MAGNITUDE[:1]
@@ -143,6 +156,26 @@ def test_a_slice_missing_in_the_only_echo_is_refused_by_its_number(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("affine", [OBLIQUE, CORONAL])
+@pytest.mark.parametrize(("number", "kept"), [(0, slice(2, None)), (3, slice(None, 6))])
+def test_an_enhanced_series_that_ends_early_leaves_the_slices_that_all_have(tmp_path, affine, number, kept):
+    file = enhanced(tmp_path, MAGNITUDE, PHASE, affine, vendor="Siemens")[number]
+    image = pydicom.dcmread(file)
+    frames = image.pixel_array[kept]
+    image.NumberOfFrames = len(frames)
+    image.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[kept]
+    image.PixelData = frames.tobytes()
+    image.save_as(file)
+    scan = load(tmp_path)
+    assert told(scan, "has 6 of 8 slices, the outer ones are missing; the 6 slices that all have are used")
+    assert off(scan, slices=kept, affine=affine) < NEAR
+    whole = tmp_path / "whole"
+    enhanced(whole, MAGNITUDE[..., kept], PHASE[..., kept], moved(affine, kept), vendor="Siemens")
+    assert load(whole).geometry == scan.geometry
+    np.testing.assert_allclose(load(whole).space.affine, scan.space.affine, atol=1e-4)
+    np.testing.assert_allclose(load(whole).phase, scan.phase, atol=1e-4)
+
+
 def test_two_orientations_in_one_series_are_two_scans(tmp_path):
     make(tmp_path / "a")
     make(tmp_path / "b", affine=SAGITTAL)
@@ -152,7 +185,7 @@ def test_two_orientations_in_one_series_are_two_scans(tmp_path):
     assert all(words in run.notes for run in runs)
     affines = {tuple(nibabel.load(run.files["phase"][0]).affine.ravel().round(3)) for run in runs}
     assert len(affines) == 2
-    with pytest.raises(InputError, match="there are 2 runs; choose one by its series"):
+    with pytest.raises(InputError, match="there are 2 runs; series do not tell them apart; give the folder"):
         load(tmp_path / "a" / "..", series=[8, 9])
 
 
@@ -187,6 +220,10 @@ def test_two_people_in_one_folder_are_never_mixed(tmp_path):
     runs = convert(tmp_path, tmp_path / "out")
     assert [len(run.files["phase"]) for run in runs] == [2, 2]
     assert len({run.name for run in runs}) == 2
+    words = "there are 2 runs; they are of 2 studies, and series do not tell them apart; give the folder or"
+    with pytest.raises(InputError, match=words):
+        load(tmp_path)
+    assert off(load(tmp_path / "b")) < NEAR
 
 
 # ---------------------------------------------------------------------------------- parts
@@ -220,20 +257,40 @@ def test_ge_without_its_private_elements_is_refused_with_what_was_lost(tmp_path)
         load(tmp_path)
 
 
-def test_a_magnitude_echo_that_is_missing_takes_its_phase_along(tmp_path):
+@pytest.mark.parametrize("lost", [range(8), [3]])
+def test_the_only_magnitude_that_is_whole_stands_for_those_of_all_echoes(tmp_path, lost):
     files = make(tmp_path)
-    for k in range(8):
+    for k in lost:
         files["magnitude", 0, k].unlink()
     scan = load(tmp_path)
-    assert scan.acquisition.echo_times_s == pytest.approx((0.012,))
-    assert told(scan, "at 12 ms")
-    assert off(scan, echoes=(1,)) < NEAR
+    assert told(scan, "only the echo at 12 ms has a magnitude, which stands for that of all echoes")
+    assert scan.acquisition.echo_times_s == pytest.approx(TIMES)
+    assert off(scan) < NEAR
+    found = given_axes(nibabel.Nifti1Image(scan.magnitude[0], scan.space.affine), OBLIQUE)
+    assert scan.magnitude.shape == (1, *scan.geometry.shape)
+    assert np.corrcoef(found.ravel(), MAGNITUDE[1].ravel())[0, 1] > 0.9999
+    (run,) = convert(tmp_path, tmp_path / "out")
+    assert [file.name for file in run.files["magnitude"]] == ["acq-greqsm_run-9_echo-2_part-mag_MEGRE.nii"]
+    result = reconstruct(scan, default_chain(scan, mask="phase_quality", background="pdf", inversion=["tkd"]))
+    assert np.isfinite(result.maps["susceptibility_tkd"]).all()
+
+
+def test_of_three_echoes_one_without_its_magnitude_is_left_out(tmp_path):
+    times = (0.005, 0.012, 0.019)
+    magnitude, phase = phantom((14, 12, 8), times)
+    files = classic(tmp_path, magnitude, phase, OBLIQUE, echo_times_s=times)
+    files["magnitude", 1, 3].unlink()
+    scan = load(tmp_path)
+    assert told(scan, "the magnitude of other echoes is missing: only those at 5, 19 ms are used")
+    assert scan.acquisition.echo_times_s == pytest.approx((0.005, 0.019))
+    assert len(scan.phase) == len(scan.magnitude) == 2
 
 
 # ---------------------------------------------------------------------------------- headers
 def test_without_echo_times_they_are_asked_for_and_taken(tmp_path):
     classic(tmp_path, MAGNITUDE[:1], PHASE[:1], OBLIQUE, echo_times_s=None)
-    with pytest.raises(InputError, match=r"the echo times of .* are missing; give them in seconds"):
+    words = r"^the echo times of series 9 are missing; give them in seconds \(--echo-times\)$"
+    with pytest.raises(InputError, match=words):
         load(tmp_path)
     scan = load(tmp_path, echo_times_s=[0.005])
     assert off(scan, echoes=(0,)) < NEAR
@@ -242,9 +299,21 @@ def test_without_echo_times_they_are_asked_for_and_taken(tmp_path):
 def test_without_a_field_strength_it_is_asked_for_and_taken(tmp_path):
     for path in make(tmp_path).values():
         edit(path, MagneticFieldStrength=None, ImagingFrequency=None)
-    with pytest.raises(InputError, match=r"the field strength of .* is missing; give it in tesla \(--b0\)"):
+    with pytest.raises(
+        InputError, match=r"the field strength of series 9 is missing; give it in tesla \(--b0\)$"
+    ):
         load(tmp_path)
     assert off(load(tmp_path, b0_tesla=3)) < NEAR
+
+
+@pytest.mark.parametrize("step_ms", [2e-7, 6e-4])
+def test_echo_times_that_differ_from_slice_to_slice_by_rounding_are_one(tmp_path, step_ms):
+    for (_, echo, k), path in make(tmp_path, echo_times_s=(0.0049995, 0.012)).items():
+        edit(path, EchoTime=f"{(4.9995, 12.0)[echo] + step_ms * ((k % 3) - 1):.9g}")
+    scan = load(tmp_path)
+    assert off(scan) < NEAR
+    assert scan.acquisition.echo_times_s == pytest.approx((0.0049995, 0.012), abs=1e-6)
+    assert not scan.notes
 
 
 def test_without_a_manufacturer_the_sign_is_assumed_and_said(tmp_path):
