@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from napari_metaqsm.io.dicom.derived import MANUFACTURER, coded, version
-from napari_metaqsm.io.dicom.source import Source
+from napari_metaqsm.io.dicom.source import UIDS, Source
 
 # How the image was made, by what kind of machine, and its size: codes and numbers, no free text.
 _KEPT = (
@@ -26,7 +26,6 @@ _KEPT = (
     "MagneticFieldStrength", "ImagingFrequency", "ImagedNucleus", "SliceThickness", "Rows", "Columns",
     "SeriesNumber", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
-_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 # A date is needed in places; that of the export would be near that of the scan.
 NO_DATE = datetime.datetime(1900, 1, 1)
 
@@ -48,7 +47,7 @@ def deidentified(source: Source) -> Source:
     for original in source.originals:
         images = tuple(replace(image, sop_instance=other(image.sop_instance)) for image in original.images)
         header = _header(original.header, pseudonym)
-        for keyword in _UIDS:
+        for keyword in UIDS:
             if original.header.get(keyword):
                 setattr(header, keyword, other(original.header[keyword].value))
         originals.append(replace(original, header=header, images=images))
@@ -65,5 +64,6 @@ def _header(given: Dataset, pseudonym: str) -> Dataset:
     header.PatientBirthDate = header.PatientSex = ""
     header.PatientIdentityRemoved = "YES"
     header.DeidentificationMethod = f"{MANUFACTURER} {version()}: only listed attributes kept"
+    header.LongitudinalTemporalInformationModified = "REMOVED"
     header.DeidentificationMethodCodeSequence = [coded(codes.DCM.BasicApplicationConfidentialityProfile)]
     return header

@@ -30,6 +30,8 @@ _PPM = Code("[ppm]", "UCUM", "ppm")
 _PATIENT_GROUPS = (0x0010, 0x0012)
 # What highdicom's constructors ask for.
 _ENTRUSTED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+# Where the dates of the study were changed or removed, they say so.
+_OF_DATES = "LongitudinalTemporalInformationModified"
 _STUDY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")
 
 
@@ -191,7 +193,7 @@ def restore(image: Dataset, header: Dataset) -> None:
     """Give ``image`` the patient and the study of the source as they stood there, right, wrong or retired."""
     for element in header:
         of_patient = element.tag.group in _PATIENT_GROUPS and not (element.VR == "SQ" and not element.value)
-        if of_patient or element.keyword in (*_STUDY, "SpecificCharacterSet"):
+        if of_patient or element.keyword in (*_STUDY, _OF_DATES, "SpecificCharacterSet"):
             image.add(element)
 
 

@@ -125,7 +125,7 @@ def export(
     made = NO_DATE if deidentify else datetime.datetime.now()
     there = _series_in(out, str(original.header.StudyInstanceUID))
     taken = source.series_numbers | set(there.values())
-    numbers = _free_numbers(original.header.get("SeriesNumber"), taken)
+    numbers = _free_numbers(original.stack.series_number, taken)
     files: list[Path] = []
     with staged(out) as temporary, disable_value_validation():
         series = [(one, name) for one in KINDS[kind] for name in maps]
@@ -172,9 +172,9 @@ def _series_in(out: Path, study_uid: str) -> dict[Path, int]:
     return found
 
 
-def _free_numbers(number: object, taken: frozenset[int]) -> Iterator[int]:
+def _free_numbers(number: int, taken: frozenset[int]) -> Iterator[int]:
     """Numbers for new series: those after a hundred times that of the source, where DICOM has any."""
-    first = 100 * max(1, int(number or 0)) + 1
+    first = 100 * max(1, number) + 1
     if first > _LARGEST_NUMBER - 100_000:
         first = 1
     return (n for n in range(first, first + 100_000) if n not in taken)

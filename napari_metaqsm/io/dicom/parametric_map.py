@@ -43,12 +43,14 @@ def parametric_map(images: np.ndarray, grid: Grid, original: Original, about: De
     low, high = about.window_ppm
     header = acceptable(original.header)
     thickness = thickness_of(header, grid)
-    measures = PixelMeasuresSequence(grid.spacing_mm, thickness, round(grid.slice_spacing_mm, 5))
+    spacing = round(grid.slice_spacing_mm, 5)
+    measures = PixelMeasuresSequence(grid.spacing_mm, thickness, spacing)
     # What highdicom looks for in a source: one classic image. Which images it was, _refer says.
     header.ImagePositionPatient = [format_number_as_ds(float(x)) for x in grid.positions[0]]
     header.ImageOrientationPatient = [format_number_as_ds(float(x)) for x in grid.orientation.ravel()]
     header.PixelSpacing = [format_number_as_ds(x) for x in grid.spacing_mm]
     header.SliceThickness = format_number_as_ds(thickness)
+    header.SpacingBetweenSlices = format_number_as_ds(spacing)
     header.Rows, header.Columns = grid.shape
     image = ParametricMap(
         [header],

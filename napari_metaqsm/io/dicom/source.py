@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import keyword_for_tag
+from pydicom.errors import BytesLengthException
 from pydicom.uid import generate_uid
 
 from napari_metaqsm.errors import InputError
@@ -26,6 +29,7 @@ from napari_metaqsm.io.nifti import Space
 # Unit vectors whose length is off by less are so by their decimals; they stay as they stand there.
 _ROUNDED = 1e-4
 _COMPLEX = ("real", "imaginary")
+UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _OF_FRAMES = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
@@ -236,9 +240,14 @@ def _whole_header(path: Path) -> pydicom.Dataset:
         warnings.simplefilter("ignore")  # of values that are not as the standard has them
         read = pydicom.dcmread(file, stop_before_pixels=True)
         kept = pydicom.Dataset()
-        for element in read:
-            if not element.tag.is_private and element.keyword not in _OF_FRAMES:
-                kept.add(element)
+        for tag in [*read.keys()]:
+            # What cannot be read cannot be handed on.
+            with contextlib.suppress(BytesLengthException, ValueError, TypeError, ArithmeticError):
+                if not tag.is_private and keyword_for_tag(tag) not in _OF_FRAMES:
+                    kept.add(read[tag])
+    for keyword in UIDS:
+        if kept.get(keyword) and kept[keyword].VM > 1:
+            raise InputError(f"{path.name} has several {keyword}s; it must have one")
     return kept
 
 

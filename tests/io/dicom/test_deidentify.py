@@ -124,6 +124,7 @@ def test_it_says_that_it_is_of_nobody_and_all_of_it_hangs_together(made, tmp_pat
     assert len({image.SeriesInstanceUID for image in images}) == 4
     for image in images:
         assert image.PatientIdentityRemoved == "YES"
+        assert image.LongitudinalTemporalInformationModified == "REMOVED"
         assert image.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
         assert image.PatientName == image.PatientID
         assert not image.PatientSex

@@ -327,6 +327,42 @@ def test_what_stands_in_the_source_stands_in_the_maps_as_it_is(scan, tmp_path, v
             assert image.FrameOfReferenceUID
 
 
+@pytest.mark.parametrize(
+    ("keyword", "stored"),
+    [
+        ("SeriesNumber", b"12,5"),
+        ("SpacingBetweenSlices", b"2,0 "),
+        ("SliceThickness", b"thin"),
+        ("EchoTrainLength", b"1e999 "),
+        ("NumberOfTemporalPositions", b"1e999 "),
+        ("AcquisitionDuration", b"abc "),
+        ("PatientWeight", b"70,5"),
+        ("PatientAge", b"old "),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_no_reason_to_fail(scan, tmp_path, keyword, stored):
+    folder = shutil.copytree(scan, tmp_path / "in")
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        tag = pydicom.tag.Tag(keyword)
+        vr = pydicom.datadict.dictionary_VR(tag)
+        dataset._dict[tag] = pydicom.dataelem.RawDataElement(tag, vr, len(stored), stored, 0, False, True)
+        dataset.save_as(path)
+    files = export({"x": CHI}, space_of(AXIAL), read_source(folder), tmp_path / "out", record={})
+    for path in (files[0], files[-1]):
+        image = pydicom.dcmread(path)
+        assert image.PatientID
+        assert image.SeriesNumber in (101, 102, 801, 802)
+
+
+def test_several_values_where_one_must_be_are_refused(scan, tmp_path):
+    folder = shutil.copytree(scan, tmp_path / "in")
+    for path in folder.iterdir():
+        change(path, StudyInstanceUID=["1.2", "1.3"])
+    with pytest.raises(InputError, match="several StudyInstanceUIDs; it must have one"):
+        read_source(folder)
+
+
 def test_maps_of_a_source_without_a_frame_of_reference_share_one(scan, tmp_path):
     folder = shutil.copytree(scan, tmp_path / "in")
     for path in folder.iterdir():
