@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_metaqsm.plugin.dock import status_label
 from napari_metaqsm.plugin.layers import metadata_of
 
-_MOST_ROWS = 5
+_MOST_ROWS = 6
 # How to decide otherwise where commands are typed; in the dock the rows above do.
 _OPTION = re.compile(r" \(--[^)]* overrides?\)")
 
@@ -42,10 +42,13 @@ class Decided(QWidget):
         self.runs.setHeaderLabels(["Series", "Description", "Holds"])
         self.runs.setRootIsDecorated(False)
         self.runs.setAccessibleName("Run that is used")
-        self.runs.setToolTip("What the folder holds; click on a run to use it")
+        self.runs.setToolTip("What the folder holds; click on a run to use it. Those in gray cannot be used.")
         self.runs.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        # A long description is cut rather than what a run holds, or why it cannot be used.
         self.runs.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.runs.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.runs.header().setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.runs.header().setStretchLastSection(False)
+        self.runs.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.text = status_label()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)
@@ -88,9 +91,8 @@ class Decided(QWidget):
             item.setData(0, Qt.ItemDataRole.UserRole, run["name"])
             item.setDisabled(not run["usable"])
             for column in range(item.columnCount()):
-                item.setToolTip(
-                    column, "\n".join(_bullet(line) for line in (*run["decisions"], *run["notes"]))
-                )
+                about = [_bullet(line) for line in (*run["decisions"], *run["notes"])]
+                item.setToolTip(column, "\n".join([run["description"], *about]))
             self.runs.addTopLevelItem(item)
             if run["name"] == used:
                 self.runs.setCurrentItem(item)

@@ -80,8 +80,9 @@ def test_series_that_cannot_be_used_are_rows_with_the_reason(dock, qtbot):
     ]
     runs = dock.scan.decided.runs
     reasons = [runs.topLevelItem(n).toolTip(2) for n in (2, 3)]
-    assert reasons[0] == "• Left out, for no phase belongs to them: series 30"
+    assert reasons[0] == "t1_anatomy\n• Left out, for no phase belongs to them: series 30"
     assert "slice 6 is missing" in reasons[1]
+    assert runs.header().length() <= runs.viewport().width(), "no reason is hidden to the right"
     said = dock.scan.decided.text.text()
     assert "no phase belongs" not in said, "it stands in the row"
     assert "missing" not in said

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.nifti import Space
-from napari_metaqsm.plugin.dock import status_label
+from napari_metaqsm.plugin.dock import scroll_to, status_label
 from napari_metaqsm.plugin.editors import BUTTON_WIDTH, keep_wheel_for_scrolling, narrow
 from napari_metaqsm.plugin.layers import array_in_file_axes, metadata_of, own_space
 from napari_metaqsm.plugin.readers import OPENED_FROM
@@ -87,7 +87,7 @@ class PacsPanel(QGroupBox):
         self.folder_button.setToolTip("Show what was written")
         self._written: Path | None = None
         self._lay_out()
-        self._latest = Told("the export", self._say, self._on_written, self._on_progress, self._update)
+        self._latest = Told("the export", self._say, self._on_written, self._on_progress, self._on_ended)
         self.export_button.clicked.connect(self._ask_what_lacks)
         self.cancel_button.clicked.connect(self._latest.stop)
         self.folder_button.clicked.connect(self._open_folder)
@@ -134,6 +134,7 @@ class PacsPanel(QGroupBox):
         except InputError as error:
             self._say(str(error))
         self._update()
+        scroll_to(self.status)
 
     def _ask_what_lacks(self) -> None:
         for line, ask in ((self.source, self._ask_source), (self.out, self._ask_out)):
@@ -167,6 +168,11 @@ class PacsPanel(QGroupBox):
     def _on_progress(self, fraction: float, text: str) -> None:
         self.progress.setValue(round(1000 * fraction))
         self._say(f"{text} …")
+
+    def _on_ended(self) -> None:
+        self._update()
+        for widget in (self.status, self.folder_button):
+            scroll_to(widget)
 
     # -------------------------------------------------------------------------------- its life
     def release(self) -> None:

@@ -8,11 +8,12 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_metaqsm.io.dicom.export import joined_records
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.source import read_source
+from napari_metaqsm.plugin.dock import scrolling
 from napari_metaqsm.plugin.readers import OPENED_FROM, read_layers
 from napari_metaqsm.plugin.reading.desk import Desk
 from napari_metaqsm.plugin.reading.pacs import PacsPanel
@@ -127,6 +128,22 @@ def test_what_was_written_can_be_opened(panel, qtbot, tmp_path, monkeypatch):
     press(panel, qtbot)
     qtbot.mouseClick(panel.folder_button, Qt.MouseButton.LeftButton)
     assert opened == [str(tmp_path / "out")]
+
+
+def test_what_is_told_of_an_export_comes_into_sight(panel, qtbot, tmp_path):
+    column = scrolling([QLabel("above\n" * 40), panel])
+    qtbot.addWidget(column)
+    column.resize(400, 300)
+    column.show()
+    panel.out.setText(str(tmp_path / "out"))
+    column.verticalScrollBar().setValue(0)
+    assert panel.status.visibleRegion().isEmpty()
+    panel.export_button.click()
+    assert panel.status.visibleRegion().boundingRect() == panel.status.rect()
+    column.verticalScrollBar().setValue(0)
+    qtbot.waitUntil(lambda: not panel._latest.is_busy, timeout=30_000)
+    assert panel.folder_button.visibleRegion().boundingRect() == panel.folder_button.rect()
+    panel.setParent(None)
 
 
 def test_what_lacks_is_asked_for_and_giving_none_writes_nothing(panel, qtbot, tmp_path, monkeypatch):
