@@ -13,7 +13,7 @@ from napari_metaqsm.cli.options import AlternatingOption, DifferenceOption, Quie
 
 if TYPE_CHECKING:
     from napari_metaqsm.io.dicom.convert import Converted, Survey
-    from napari_metaqsm.io.dicom.series import ScannerRun
+    from napari_metaqsm.io.dicom.scanner_run import ScannerRun
 
 
 @app.command()

@@ -19,7 +19,8 @@ from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.fingerprint import series_of
 from napari_metaqsm.io.dicom.headers import read_headers
 from napari_metaqsm.io.dicom.matching import NIfTI, converted_stacks
-from napari_metaqsm.io.dicom.series import LeftOut, ScannerRun, find_runs
+from napari_metaqsm.io.dicom.scanner_run import ScannerRun, listed
+from napari_metaqsm.io.dicom.series import LeftOut, find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
 from napari_metaqsm.io.dicom.vendors import PHILIPS_SCALE_SLOPE, Rule, rule_for
 from napari_metaqsm.io.nifti import Space, write
@@ -92,6 +93,12 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
             left.append(LeftOut(tuple(run.series), about, "incomplete", notes[-1]))
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
+        if headers.maps and {image.header.series_number for image in headers.images} <= headers.maps:
+            numbers = listed(sorted(headers.maps))
+            raise InputError(
+                f"these are maps that this package exported (series {numbers}), not images of a scanner; "
+                "give the DICOM of the scan that they were made from"
+            )
         what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
         if headers.others and not headers.images:
             one = headers.others == 1

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+# The manufacturer of what this package exports.
+MADE_HERE = "napari-metaqsm"
+
 
 @dataclass(frozen=True)
 class Facts:

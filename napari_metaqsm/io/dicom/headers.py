@@ -10,18 +10,27 @@ import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian
 
 from napari_metaqsm.errors import InputError
-from napari_metaqsm.io.dicom.facts import Facts
+from napari_metaqsm.io.dicom.elements import (
+    first_of,
+    integer_of,
+    number_of,
+    numbers_of,
+    pair_of,
+    seconds_of,
+    text_of,
+    words_of,
+)
+from napari_metaqsm.io.dicom.facts import MADE_HERE, Facts
 from napari_metaqsm.io.dicom.files import (
     files_among,
     is_dicom,
@@ -30,6 +39,7 @@ from napari_metaqsm.io.dicom.files import (
     open_unpacked,
     starts_as_dicom,
 )
+from napari_metaqsm.io.dicom.pixels import check_pixels
 from napari_metaqsm.method import steps
 from napari_metaqsm.scan import STRONGEST_B0_TESLA, Triple
 
@@ -72,6 +82,7 @@ _GE_PARTS = ("magnitude", "phase", "real", "imaginary")
 _NOT_MEASURED = {
     "LOCALIZER", "SWI", "MINIP", "MNIP", "MIP", "MPR", "PROJECTION IMAGE", "SUBTRACTION", "REFORMATTED",
     "RESAMPLED", "VELOCITY MAP", "B0 MAP", "B0", "ADC", "MOSAIC", "SECONDARY", "SCREEN SAVE", "FIELD MAP",
+    "QSM",
 }  # fmt: skip
 
 
@@ -148,12 +159,23 @@ class Headers:
     Parameters
     ----------
     series : study UID and series number of every file, whatever it holds
+    maps : numbers of the series that this package exported
     """
 
     images: tuple[Image, ...]
     refused: tuple[tuple[Path, str], ...]
     others: int
     series: frozenset[tuple[str, int]] = frozenset()
+    maps: frozenset[int] = frozenset()
+
+
+class _File(NamedTuple):
+    """What one file holds: its images, none where it is no MR image, and what it belongs to."""
+
+    images: list[Image]
+    study_uid: str
+    series_number: int
+    manufacturer: str
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -169,24 +191,25 @@ def read_headers(paths: Iterable[str | os.PathLike]) -> Headers:
         When one of ``paths`` does not exist.
     """
     files = files_among(map(Path, paths))
-    images: list[Image] = []
+    read: list[_File] = []
     refused: list[tuple[Path, str]] = []
-    others = 0
-    series: set[tuple[str, int]] = set()
     with warnings.catch_warnings():
         # Values that break the standard in small ways are usual, and pydicom warns of each.
         warnings.simplefilter("ignore")
         for index in steps(len(files), f"Reading {len(files)} headers"):
             path = files[index]
             try:
-                found = _read_file(path, series)
+                read.append(_read_file(path))
             except _UNREADABLE as error:
                 if is_named_dicom(path) or is_dicom(path):
                     refused.append((path, _in_words(error)))
-                continue
-            others += not found
-            images += found
-    return Headers(tuple(images), tuple(refused), others, frozenset(series))
+    return Headers(
+        tuple(image for file in read for image in file.images),
+        tuple(refused),
+        sum(not file.images for file in read),
+        frozenset((file.study_uid, file.series_number) for file in read),
+        frozenset(file.series_number for file in read if file.manufacturer == MADE_HERE),
+    )
 
 
 def _in_words(error: BaseException) -> str:
@@ -202,129 +225,42 @@ def _in_words(error: BaseException) -> str:
     return f"its header is damaged ({words or type(error).__name__})"
 
 
-def _read_file(path: Path, series: set[tuple[str, int]]) -> list[Image]:
-    """The images of one file, none where it is no MR image; its series is added to ``series``."""
+def _read_file(path: Path) -> _File:
     with open_unpacked(path) as file:
         if not starts_as_dicom(file):
             raise InvalidDicomError
         file.seek(0)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-        series.add((_text(dataset.get("StudyInstanceUID")), _integer(dataset.get("SeriesNumber"))))
-        sop_class = str(dataset.get("SOPClassUID", ""))
-        if sop_class not in _MR_IMAGES:
-            announced = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-            cut_off = any(each.startswith(sop_class) for each in _MR_IMAGES)
-            if cut_off and (not announced or announced in _MR_IMAGES):
-                raise InputError(_HEADER_ENDS)
-            return []
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
-        enhanced = sop_class != _CLASSIC
-        frames = max(1, _integer(dataset.get("NumberOfFrames"))) if enhanced else 1
-        _check_pixels(file, dataset, syntax, frames)
+        images = _images(path, file, dataset)
+    return _File(
+        images,
+        text_of(dataset.get("StudyInstanceUID")),
+        integer_of(dataset.get("SeriesNumber")),
+        text_of(dataset.get("Manufacturer")),
+    )
+
+
+def _images(path: Path, file: BinaryIO, dataset: FileDataset) -> list[Image]:
+    """The images of one file, which was read up to its pixels; none where it is no MR image."""
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    if sop_class not in _MR_IMAGES:
+        announced = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+        cut_off = any(each.startswith(sop_class) for each in _MR_IMAGES)
+        if cut_off and (not announced or announced in _MR_IMAGES):
+            raise InputError(_HEADER_ENDS)
+        return []
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
+    enhanced = sop_class != _CLASSIC
+    frames = max(1, integer_of(dataset.get("NumberOfFrames"))) if enhanced else 1
+    check_pixels(file, dataset, syntax, frames)
     header = _header(path, dataset, enhanced, syntax)
-    if not enhanced:
-        return [_classic(header, dataset)]
-    return _enhanced(header, dataset, frames)
+    return _enhanced(header, dataset, frames) if enhanced else [_classic(header, dataset)]
 
 
-def _check_pixels(file: BinaryIO, dataset: FileDataset, syntax: str, frames: int) -> None:
-    """Raise `InputError` where the file ends before its pixels do."""
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return  # all of it is compressed, so that its length tells nothing
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    if size <= start:
-        raise InputError("it holds no pixels; the file is truncated")
-    file.seek(start)
-    if pydicom.uid.UID(syntax).is_valid and _is_encapsulated(syntax):
-        if not _ends_well(file, size):
-            raise InputError("its compressed pixels end too early; the file is truncated")
-        return
-    wanted = (
-        _integer(dataset.get("Rows")) * _integer(dataset.get("Columns")) * frames
-        * max(1, _integer(dataset.get("SamplesPerPixel"))) * _integer(dataset.get("BitsAllocated")) // 8
-    )  # fmt: skip
-    there = size - start - (8 if dataset.is_implicit_VR else 12)
-    if wanted == 0:
-        raise InputError("its header gives no size of the image")
-    if there < wanted:
-        raise InputError(f"it is truncated: {max(there, 0)} of {wanted} bytes of pixels are there")
-
-
-def _is_encapsulated(syntax: str) -> bool:
-    uid = pydicom.uid.UID(syntax)
-    return not uid.is_transfer_syntax or uid.is_encapsulated
-
-
-def _ends_well(file: BinaryIO, size: int) -> bool:
-    """Whether the fragments of encapsulated pixels lead to their delimiter, or to the file's end."""
-    file.seek(12, os.SEEK_CUR)
-    while len(head := file.read(8)) == 8:
-        group, element, length = struct.unpack("<HHI", head)
-        if (group, element) == (0xFFFE, 0xE0DD):
-            return True
-        if (group, element) != (0xFFFE, 0xE000):
-            return True  # of no kind we know; what converts it will say
-        if file.tell() + length > size:
-            return False
-        file.seek(length, os.SEEK_CUR)
-    return False
-
-
-# ------------------------------------------------------------------------------------- values
-def _integer(value: Any) -> int:
-    return int(_number(value) or 0)
-
-
-def _number(value: Any) -> float | None:
-    """The first number of an element, None where there is none that is finite."""
-    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
-        value = value[0] if len(value) else None
-    if isinstance(value, bytes):
-        value = int.from_bytes(value, "little", signed=True) if len(value) in (2, 4) else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _numbers(value: Any, count: int, what: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(v) for v in value)
-    except (TypeError, ValueError, OverflowError):
-        numbers = ()
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise InputError(f"its header gives no {what}")
-    return numbers
-
-
-def _text(value: Any) -> str:
-    parts = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
-    text = " ".join(str(part) for part in parts if part is not None)
-    return re.sub(r"\s+", " ", "".join(c for c in text if c.isprintable())).strip()[:200]
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    parts = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
-    return tuple(str(part).strip().upper() for part in parts if part is not None)
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds since a fixed day, of a DICOM date and time in one, "20210902133733.16"."""
-    digits = re.match(r"(\d{14})(\.\d{1,6})?", text)
-    if not digits:
-        return None
-    try:
-        moment = datetime.strptime(digits[1], "%Y%m%d%H%M%S")
-    except ValueError:
-        return None
-    return (moment - datetime(2000, 1, 1)).total_seconds() + float(digits[2] or 0)
-
-
+# ------------------------------------------------------------------------------------- what they say
 def _without_patient(text: str, dataset: Dataset) -> str:
     """A description with the words of the patient's name and number taken out of it."""
-    named = f"{_text(dataset.get('PatientName'))} {_text(dataset.get('PatientID'))}"
+    named = f"{text_of(dataset.get('PatientName'))} {text_of(dataset.get('PatientID'))}"
     for word in sorted(set(re.split(r"[\s^=,]+", named)), key=len, reverse=True):
         if len(word) > 2:
             text = re.sub(re.escape(word), "", text, flags=re.IGNORECASE)
@@ -335,35 +271,35 @@ def _header(path: Path, dataset: FileDataset, enhanced: bool, syntax: str) -> He
     private = {
         name: number
         for name, tag in _PRIVATE.items()
-        if tag in dataset and (number := _number(dataset[tag].value)) is not None
+        if tag in dataset and (number := number_of(dataset[tag].value)) is not None
     }
     return Header(
         path=path,
         packed=is_packed(path),
-        sop_uid=_text(dataset.get("SOPInstanceUID")),
-        series_uid=_text(dataset.get("SeriesInstanceUID")),
-        study_uid=_text(dataset.get("StudyInstanceUID")),
-        frame_of_reference=_text(dataset.get("FrameOfReferenceUID")),
+        sop_uid=text_of(dataset.get("SOPInstanceUID")),
+        series_uid=text_of(dataset.get("SeriesInstanceUID")),
+        study_uid=text_of(dataset.get("StudyInstanceUID")),
+        frame_of_reference=text_of(dataset.get("FrameOfReferenceUID")),
         enhanced=enhanced,
         transfer_syntax=syntax,
-        series_number=_integer(dataset.get("SeriesNumber")),
-        description=_without_patient(_text(dataset.get("SeriesDescription")), dataset),
-        manufacturer=_text(dataset.get("Manufacturer")),
-        model=_text(dataset.get("ManufacturerModelName")),
-        software=_text(dataset.get("SoftwareVersions")),
+        series_number=integer_of(dataset.get("SeriesNumber")),
+        description=_without_patient(text_of(dataset.get("SeriesDescription")), dataset),
+        manufacturer=text_of(dataset.get("Manufacturer")),
+        model=text_of(dataset.get("ManufacturerModelName")),
+        software=text_of(dataset.get("SoftwareVersions")),
         b0_tesla=_b0_tesla(dataset),
-        sequence=_text(dataset.get("SequenceName") or dataset.get("PulseSequenceName")),
+        sequence=text_of(dataset.get("SequenceName") or dataset.get("PulseSequenceName")),
         private=private,
     )
 
 
 def _b0_tesla(dataset: Dataset) -> float | None:
-    stated = _number(dataset.get("MagneticFieldStrength")) or 0
+    stated = number_of(dataset.get("MagneticFieldStrength")) or 0
     if stated > STRONGEST_B0_TESLA:
         stated /= 10_000  # some write gauss
     if 0 < stated <= STRONGEST_B0_TESLA:
         return stated
-    measured = (_number(dataset.get("ImagingFrequency")) or 0) / _PROTON_MHZ_PER_TESLA
+    measured = (number_of(dataset.get("ImagingFrequency")) or 0) / _PROTON_MHZ_PER_TESLA
     return round(measured, 4) if 0 < measured <= STRONGEST_B0_TESLA else None
 
 
@@ -374,7 +310,7 @@ def part_of(words: Iterable[str]) -> str | None:
 
 def _part(image_type: tuple[str, ...], component: Any, header: Header) -> str:
     """What an image shows: by its complex component, its type, or GE's own element."""
-    for words in ({_text(component).upper()}, set(image_type[2:])):
+    for words in ({text_of(component).upper()}, set(image_type[2:])):
         if (part := part_of(words)) is not None:
             return part
     code = header.private.get("0043,102f")
@@ -383,28 +319,17 @@ def _part(image_type: tuple[str, ...], component: Any, header: Header) -> str:
     return "other"
 
 
-def _pair(dataset: Dataset, slope: str, intercept: str) -> tuple[float, float] | None:
-    numbers = _number(dataset.get(slope)), _number(dataset.get(intercept))
-    return None if None in numbers else numbers
-
-
-def _first(dataset: Dataset | None, name: str) -> Dataset:
-    """The first item of a sequence, empty where there is none."""
-    items = None if dataset is None else dataset.get(name)
-    return items[0] if items else Dataset()
-
-
 # ------------------------------------------------------------------------------------- images
 def _image(
     header: Header, frame: int, image_type: tuple[str, ...], component: Any, values: Mapping[str, Any]
 ) -> Image:
     part = _part(image_type, component, header)
-    echo_time_ms = _number(values["echo_time_ms"])
-    orientation = _numbers(values["orientation"], 6, "orientation of the image")
+    echo_time_ms = number_of(values["echo_time_ms"])
+    orientation = numbers_of(values["orientation"], 6, "orientation of the image")
     rows, columns = (math.hypot(*orientation[n : n + 3]) for n in (0, 3))
     if not (0.9 < rows < 1.1 and 0.9 < columns < 1.1):
         raise InputError("the orientation in its header is none")
-    spacing = _numbers(values["spacing"], 2, "size of the pixels")
+    spacing = numbers_of(values["spacing"], 2, "size of the pixels")
     if min(spacing) <= 0:
         raise InputError("its header gives no size of the pixels")
     return Image(
@@ -415,48 +340,48 @@ def _image(
         image_type=image_type,
         echo_time_s=None if not echo_time_ms or echo_time_ms < 0 else round(echo_time_ms * 1e-3, 9),
         orientation=orientation,
-        position=_numbers(values["position"], 3, "position of the image"),
+        position=numbers_of(values["position"], 3, "position of the image"),
         spacing_mm=spacing,
         shape=values["shape"],
-        time_s=_seconds(values["time"]),
+        time_s=seconds_of(values["time"]),
         order=values["order"],
         rescale=values["rescale"],
         real_world=values["real_world"],
-        echo_number=_integer(values["echo_number"]) or None,
+        echo_number=integer_of(values["echo_number"]) or None,
     )
 
 
 def _classic(header: Header, dataset: Dataset) -> Image:
-    mapping = _first(dataset, "RealWorldValueMappingSequence")
-    stamp = _text(dataset.get("AcquisitionDate")) + _text(dataset.get("AcquisitionTime"))
+    mapping = first_of(dataset, "RealWorldValueMappingSequence")
+    stamp = text_of(dataset.get("AcquisitionDate")) + text_of(dataset.get("AcquisitionTime"))
     values = {
         "echo_time_ms": dataset.get("EchoTime"),
         "echo_number": dataset.get("EchoNumbers"),
         "orientation": dataset.get("ImageOrientationPatient"),
         "position": dataset.get("ImagePositionPatient"),
         "spacing": dataset.get("PixelSpacing"),
-        "shape": (_integer(dataset.get("Rows")), _integer(dataset.get("Columns"))),
-        "time": stamp if len(stamp) >= 14 else _text(dataset.get("AcquisitionDateTime")),
+        "shape": (integer_of(dataset.get("Rows")), integer_of(dataset.get("Columns"))),
+        "time": stamp if len(stamp) >= 14 else text_of(dataset.get("AcquisitionDateTime")),
         "order": tuple(
-            _integer(dataset.get(name))
+            integer_of(dataset.get(name))
             for name in ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber")
         ),
-        "rescale": _pair(dataset, "RescaleSlope", "RescaleIntercept"),
-        "real_world": _pair(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
+        "rescale": pair_of(dataset, "RescaleSlope", "RescaleIntercept"),
+        "real_world": pair_of(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
     }
-    return _image(header, 0, _words(dataset.get("ImageType")), dataset.get("ComplexImageComponent"), values)
+    return _image(header, 0, words_of(dataset.get("ImageType")), dataset.get("ComplexImageComponent"), values)
 
 
 def _enhanced(header: Header, dataset: Dataset, frames: int) -> list[Image]:
     own = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if len(own) != frames:
         raise InputError(f"it is truncated or damaged: {len(own)} of {frames} frames are described")
-    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    shared = first_of(dataset, "SharedFunctionalGroupsSequence")
     images = []
     for index, frame in enumerate(own):
 
         def group(name: str, frame: Dataset = frame) -> Dataset:
-            return _first(frame, name) if name in frame else _first(shared, name)
+            return first_of(frame, name) if name in frame else first_of(shared, name)
 
         kind, content = group("MRImageFrameTypeSequence"), group("FrameContentSequence")
         unassigned = group("UnassignedPerFrameConvertedAttributesSequence")  # of Legacy Converted ones
@@ -467,17 +392,17 @@ def _enhanced(header: Header, dataset: Dataset, frames: int) -> list[Image]:
             "orientation": group("PlaneOrientationSequence").get("ImageOrientationPatient"),
             "position": group("PlanePositionSequence").get("ImagePositionPatient"),
             "spacing": group("PixelMeasuresSequence").get("PixelSpacing"),
-            "shape": (_integer(dataset.get("Rows")), _integer(dataset.get("Columns"))),
-            "time": _text(content.get("FrameAcquisitionDateTime") or dataset.get("AcquisitionDateTime")),
+            "shape": (integer_of(dataset.get("Rows")), integer_of(dataset.get("Columns"))),
+            "time": text_of(content.get("FrameAcquisitionDateTime") or dataset.get("AcquisitionDateTime")),
             "order": (
-                _integer(content.get("TemporalPositionIndex")),
-                _integer(content.get("FrameAcquisitionNumber")),
+                integer_of(content.get("TemporalPositionIndex")),
+                integer_of(content.get("FrameAcquisitionNumber")),
                 index,
             ),
-            "rescale": _pair(scale, "RescaleSlope", "RescaleIntercept"),
-            "real_world": _pair(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
+            "rescale": pair_of(scale, "RescaleSlope", "RescaleIntercept"),
+            "real_world": pair_of(mapping, "RealWorldValueSlope", "RealWorldValueIntercept"),
         }
-        types = _words(kind.get("FrameType")) or _words(dataset.get("ImageType"))
+        types = words_of(kind.get("FrameType")) or words_of(dataset.get("ImageType"))
         component = kind.get("ComplexImageComponent") or dataset.get("ComplexImageComponent")
         images.append(_image(header, index, types, component, values))
     return images

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.convert import Survey, convert_runs, survey
-from napari_metaqsm.io.dicom.series import ScannerRun
+from napari_metaqsm.io.dicom.scanner_run import ScannerRun
 from napari_metaqsm.io.nifti_scan import scan_from
 from napari_metaqsm.io.pairing import told_difference
 from napari_metaqsm.scan import Scan
