@@ -64,8 +64,9 @@ def export_each(
 def joined_records(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One record of several maps, by name, each step saying of which map it is."""
     acquisitions = [record.get("acquisition") for record in records.values()]
+    alike = acquisitions[1:] == acquisitions[:-1]
     return {
-        "acquisition": acquisitions[0] if all(one == acquisitions[0] for one in acquisitions) else None,
+        "acquisition": acquisitions[0] if acquisitions and alike else None,
         "steps": [
             {**step, "result": name}
             for name, record in records.items()
@@ -123,11 +124,11 @@ def export(
     which, layout = source.lay_out(space)
     original = (deidentified(source) if deidentify else source).originals[which]
     made = NO_DATE if deidentify else datetime.datetime.now()
-    there = _series_in(out, str(original.header.StudyInstanceUID))
-    taken = source.series_numbers | set(there.values())
-    numbers = _free_numbers(original.stack.series_number, taken)
     files: list[Path] = []
     with staged(out) as temporary, disable_value_validation():
+        there = _series_in(out, str(original.header.StudyInstanceUID))
+        taken = source.series_numbers | set(there.values())
+        numbers = _free_numbers(original.stack.series_number, taken)
         series = [(one, name) for one in KINDS[kind] for name in maps]
         for n in steps(len(series), "Writing DICOM"):
             one, name = series[n]

@@ -128,6 +128,14 @@ def change(path, **values):
     dataset.save_as(path)
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "/".join(["n" * 200] * 30), "file/in"])
+def test_a_folder_that_cannot_be_is_refused(made, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        export({"x": made.chi}, made.space, made.source, tmp_path / name, record={})
+    assert written(tmp_path) == [tmp_path / "file"]
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "note.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no MR images in DICOM"):
@@ -485,6 +493,7 @@ def test_one_map_of_one_kind_without_identity(metaqsm, maps, made, tmp_path):
     [
         (["--kind", "maps"], "--kind is 'maps'; it must be one of map, series, both"),
         (["--maps", "medi"], "--maps is 'medi'; it must be of tkd, l2"),
+        (["--maps", " ,"], "there is no map to export"),
         (["--window", "0.1"], "--window is '0.1'"),
         (["--window", "0.2,0.1"], "--window is '0.2,0.1'"),
         (["--source", "absent"], "absent does not exist"),
