@@ -90,6 +90,8 @@ def images_of(result: Made, scan: BidsScan, space: Space) -> Iterator[Image]:
             about |= {"Units": "ppm", **_algorithm(result.record, name)}
             reference = (result.record.get("reference") or {}).get(name)
             own |= {"reference": reference} if reference else {}
+            # A map that is handed on alone still says how it was made.
+            own["made"] = dict(result.record)
         elif quantity in _FIELDS and as_fieldmap:
             folder, about["Units"] = "fmap", "Hz"
             values = values * np.float32(hz_per_ppm(result.scan.acquisition.b0_tesla))

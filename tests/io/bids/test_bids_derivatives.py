@@ -177,6 +177,7 @@ def test_a_sidecar_says_what_the_map_is_and_of_what_it_was_made(result, scan, ou
     assert (chi["EstimationAlgorithm"], chi["EstimationReference"]) == ("TKD", "doi:10.1002/mrm.22135")
     assert chi["MetaQSM"]["reference"] == result.record["reference"]["susceptibility_tkd"]
     assert chi["MetaQSM"]["record"] == "bids::sub-01/ses-1/anat/sub-01_ses-1_acq-qsm_run-1_record.json"
+    assert chi["MetaQSM"]["made"] == json.loads(json.dumps(result.record))
     assert "B0_dir" not in chi
     mask = all_content(f"{start}_desc-brain_mask.nii.gz")
     assert (mask["Type"], mask["SpatialReference"]) == ("Brain", f"bids:raw:{raw_file}")
