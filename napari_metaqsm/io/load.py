@@ -14,7 +14,7 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom.files import is_dicom
 from napari_metaqsm.io.nifti import check_writable, is_nifti, space_from, staged, write
 from napari_metaqsm.io.nifti_scan import check_same_place, describe_file, read_one, scan_from, unit_of
-from napari_metaqsm.io.pairing import nifti_files
+from napari_metaqsm.io.pairing import find_runs, nifti_files
 from napari_metaqsm.scan import Scan
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 RECORD = "record.json"
+_MEASURED = {"phase", "total_field", "local_field"}
 
 
 class Saveable(Protocol):
@@ -69,7 +70,7 @@ def load(
     ----------
     paths : a folder, a file or several; what each is follows from its name and its sidecar. From real
         and imaginary parts, where there is no phase, magnitude and phase are computed. A folder that
-        holds DICOM files, at any depth, and no NIfTI file is read as DICOM
+        holds DICOM files, at any depth, and no NIfTI file is read as DICOM; NIfTI goes before it
     phase, magnitude, total_field, local_field, mask, noise : files whose role is given; they replace
         what was found in ``paths``
     unit : "ppm", "Hz" or "rad/s" of fields and noise; None takes the sidecar's ``Units``, else ppm
@@ -110,6 +111,8 @@ def load(
         "phase_difference": phase_difference,
     }  # fmt: skip
     if not _are_dicom(every, series):
+        if not given.keys() & _MEASURED:
+            _check_hides_no_dicom(every)
         return scan_from(every, given, **stated)
     # Only here, for pydicom takes long to import.
     from napari_metaqsm.io.dicom.opened import open_dicom
@@ -161,3 +164,15 @@ def _are_dicom(paths: list[Path], series: Sequence[int] | None) -> bool:
     if series is not None and not found:
         raise InputError("series are given, but there is no DICOM among the files; they number DICOM series")
     return bool(found)
+
+
+def _check_hides_no_dicom(paths: list[Path]) -> None:
+    """Refuse a folder whose NIfTI files are none that a field is made from, while DICOM lies beside them."""
+    for folder in filter(os.path.isdir, paths):
+        files = nifti_files(folder)
+        if files and not any(run.measured for run in find_runs([folder])[0]) and is_dicom(folder):
+            names = ", ".join(file.name for file in files[:4]) + (", …" if len(files) > 4 else "")
+            raise InputError(
+                f"{folder} holds DICOM and beside it NIfTI files without a phase or a field ({names}); give "
+                "the folder of the DICOM alone, and a mask as such"
+            )

@@ -27,6 +27,8 @@ from napari_metaqsm.io.nifti import Space, write
 from napari_metaqsm.io.sidecar import OWN
 from napari_metaqsm.io.staging import staged
 
+_NEEDS = "it needs phase, or real and imaginary parts; have the scanner store and export them"
+
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
 
@@ -104,14 +106,12 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
             one = headers.others == 1
             files = "1 DICOM file holds" if one else f"{headers.others} DICOM files hold"
             notes.append(f"{files} something else, such as maps made of images, or reports")
-        raise InputError("; ".join([_and_why(what, bool(runs), bool(headers.images)), *notes, *decisions]))
+        needs = [] if runs or not headers.images else [_NEEDS]
+        if headers.images and all(map(os.path.isfile, given)):
+            needs = ["give the folder that holds all images of the scan, or all of them"]
+        raise InputError("; ".join([what, *needs, *notes, *decisions]))
     left.sort(key=lambda each: each.series)
     return Survey(usable, tuple(notes), tuple(decisions), headers.refused, tuple(left))
-
-
-def _and_why(what: str, runs: bool, images: bool) -> str:
-    needs = "it needs phase, or real and imaginary parts; have the scanner store and export them"
-    return f"{what}; {needs}" if images and not runs else what
 
 
 def _numbers(run: ScannerRun) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from napari_metaqsm.io.dicom.stacks import FEWEST_SLICES, Stack
-from napari_metaqsm.io.pairing import told_difference
+from napari_metaqsm.io.pairing import COMPLEX, told_difference
 
 # A set of stacks is one part of one acquisition: its echoes, by echo time.
 Set = tuple[Stack, ...]
@@ -84,11 +84,7 @@ def phase_run(phase: Set, magnitude: Set | None, difference: bool | None) -> Sca
             )
         lost = [s for s in magnitude if echo_in(s, phase) is None]
         if lost:
-            notes.append(
-                f"there is no phase of the echo {_at(lost)}, only magnitude; it is left out"
-                if len(lost) == 1
-                else f"there is no phase of the echoes {_at(lost)}, only magnitude; they are left out"
-            )
+            notes.append(f"there is no phase of the {_echoes(lost)}, only magnitude; left out")
         parts["magnitude"] = tuple(s for s in magnitude if echo_in(s, phase) is not None)
     else:
         notes.append(
@@ -106,7 +102,13 @@ def complex_run(real: Set, imaginary: Set | None) -> ScannerRun:
             "without it there is no phase, export both"
         )
         return ScannerRun("", {"real": real}, trouble=trouble)
-    return _whole({"real": real, "imaginary": imaginary}, [])
+    parts = {"real": real, "imaginary": imaginary}
+    notes = []
+    for part, other in (("real", "imaginary"), ("imaginary", "real")):
+        alone = [s for s in parts[part] if echo_in(s, parts[other]) is None]
+        if alone:
+            notes.append(f"there is no {other} part of the {_echoes(alone)}, only the {part} one; left out")
+    return _whole(parts, notes)
 
 
 def _is_difference(phase: Set, magnitude: Set | None) -> bool:
@@ -151,12 +153,12 @@ def _whole(parts: dict[str, Set], notes: list[str], tied: bool = True) -> Scanne
     notes += bad.values()
     if len(matched) == 1 < len(good):
         # Phase of one echo alone keeps an offset that several take out, which weighs more than weights.
-        notes.append(f"only the echo {_at(matched)} has a magnitude, which stands for that of all echoes")
+        notes.append(f"only the {_echoes(matched)} has a magnitude, which stands for that of all echoes")
     elif matched and len(matched) < len(good):
         notes.append(f"the magnitude of other echoes is missing: only those {_at(matched)} are used")
     chosen = good if len(matched) == 1 else matched or good
     if bad and len(chosen) < len(parts[measured[0]]):
-        notes.append(f"used: the echoes {_at(chosen)}")
+        notes.append(f"used: the {_echoes(chosen)}")
     if magnitudes and not matched:
         notes.append("no echo has a whole magnitude: with a mask the field can be made from the phase alone")
     kept = {p: tuple(s for s in parts[p] if echo_in(s, tuple(chosen)) is not None) for p in measured}
@@ -213,7 +215,12 @@ def _hopeless(reasons: list[str]) -> str:
 def _what(one: Stack) -> str:
     echo = f" of echo {one.echo[1]}" if one.echo[1] else ""
     echo = echo if one.echo_time_s is None else f" at {one.echo_time_s * 1000:g} ms"
-    return f"{one.part.replace('_', ' ')}{echo} (series {one.series_number})"
+    part = f"{one.part} part" if one.part in COMPLEX else one.part.replace("_", " ")
+    return f"{part}{echo} (series {one.series_number})"
+
+
+def _echoes(stacks: Sequence[Stack]) -> str:
+    return f"echo{'es' if len(stacks) > 1 else ''} {_at(stacks)}"
 
 
 def _at(stacks: Sequence[Stack]) -> str:

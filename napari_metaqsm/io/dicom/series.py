@@ -210,11 +210,10 @@ def _sets(stacks: list[Stack], notes: list[str], decisions: list[str], rest: _Re
     stacks = [s for s in stacks if len(s.images) >= FEWEST_SLICES]
     for number in sorted({s.series_number for s in flat}):
         whole = [s for s in stacks if s.series_number == number]
-        counts = " or ".join(map(str, sorted({len(s.images) for s in flat if s.series_number == number})))
+        counts = sorted({len(s.images) for s in flat if s.series_number == number})
+        slices = " or ".join(map(str, counts)) + (" slice" if counts == [1] else " slices")
         mixed = "images of several orientations; those of " if whole else "only "
-        decisions.append(
-            f"series {number} holds {mixed}{counts} slices, too few for a volume; they are left out"
-        )
+        decisions.append(f"series {number} holds {mixed}{slices}, too few for a volume; left out")
         rest.leave([number], "too few slices", decisions[-1])
     for number in sorted({s.series_number for s in stacks}):
         orientations = _orientations([s for s in stacks if s.series_number == number])

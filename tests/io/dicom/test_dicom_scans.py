@@ -245,7 +245,7 @@ def test_an_echo_with_a_missing_slice_is_left_out(few, opened, tmp_path):
     slices_of(folder, "PHASE MAP", 4.6)[9].unlink()
     scan = load(folder)
     assert "slice 10 is missing of the phase at 4.6 ms (series 2001)" in scan.notes
-    assert "used: the echoes at 2.3 ms" in scan.notes
+    assert "used: the echo at 2.3 ms" in scan.notes
     assert scan.acquisition.echo_times_s == (0.0023,)
     np.testing.assert_array_equal(scan.phase[0], opened("few").phase[0])
 

@@ -209,7 +209,7 @@ def test_the_difference_of_siemens_field_mapping_is_no_second_echo():
     assert facts_of(run.parts["phase_difference"]).part == "phase_difference"
     run, notes = only(images("phase", 9, (7.65,)), images("magnitude", 8, (5.19, 7.65)))
     assert {part: len(s) for part, s in run.parts.items()} == {"phase": 1, "magnitude": 1}
-    assert told(notes, "there is no phase of the echo at 5.19 ms, only magnitude; it is left out")
+    assert told(notes, "there is no phase of the echo at 5.19 ms, only magnitude; left out")
 
 
 # ---------------------------------------------------------------------------------- what is missing

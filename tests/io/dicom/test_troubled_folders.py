@@ -127,7 +127,7 @@ def test_other_sequences_and_the_clutter_of_a_disc_are_passed_over(tmp_path):
     clutter(tmp_path)
     scan = load(tmp_path)
     assert off(scan) < NEAR
-    assert told(scan, "series 1 holds only 3 slices, too few for a volume; they are left out")
+    assert told(scan, "series 1 holds only 3 slices, too few for a volume; left out")
     assert told(scan, "left out, for no phase belongs to them: series 3")
 
 
@@ -136,7 +136,7 @@ def test_a_slice_missing_in_one_echo_leaves_the_others(tmp_path):
     make(tmp_path)["phase", 1, 3].unlink()
     scan = load(tmp_path)
     assert told(scan, "slice 4 is missing of the phase at 12 ms (series 9)")
-    assert told(scan, "used: the echoes at 5 ms")
+    assert told(scan, "used: the echo at 5 ms")
     assert len(scan.phase) == len(scan.magnitude) == 1
     assert off(scan, echoes=(0,)) < NEAR
 
@@ -248,6 +248,16 @@ def test_a_real_part_without_the_imaginary_one_is_refused_by_name(tmp_path, vend
         load(tmp_path)
 
 
+def test_an_echo_without_its_imaginary_part_is_left_out_with_a_word(tmp_path):
+    files = make(tmp_path, vendor="GE", parts=("real", "imaginary"), alternating=True)
+    for k in range(8):
+        files["imaginary", 1, k].unlink()
+    scan = load(tmp_path)
+    assert told(scan, "there is no imaginary part of the echo at 12 ms, only the real one; left out")
+    assert scan.acquisition.echo_times_s == pytest.approx((0.005,))
+    assert off(scan, echoes=(0,)) < 2 * NEAR
+
+
 def test_ge_without_its_private_elements_is_refused_with_what_was_lost(tmp_path):
     for path in make(tmp_path, vendor="GE").values():
         image = pydicom.dcmread(path)
@@ -346,6 +356,23 @@ def test_other_encodings_hold_the_same_values(tmp_path, syntax):
             image.PixelData = np.frombuffer(image.PixelData, "<i2").byteswap().tobytes()
             pydicom.dcmwrite(path, image, implicit_vr=False, little_endian=False)
     assert off(load(tmp_path)) < NEAR
+
+
+# ---------------------------------------------------------------------------------- what is given
+def test_one_file_of_a_series_is_no_scan_and_its_folder_is_asked_for(tmp_path):
+    file = make(tmp_path)["phase", 0, 3]
+    with pytest.raises(InputError, match=r"give the folder that holds all .*; series 9 holds only 1 slice"):
+        load(file)
+
+
+def test_a_mask_beside_the_images_hides_them_from_nobody(tmp_path):
+    make(tmp_path)
+    mask = tmp_path / "mask.nii"
+    nibabel.save(nibabel.Nifti1Image(np.ones((14, 12, 8), np.uint8), OBLIQUE), mask)
+    with pytest.raises(InputError, match=r"holds DICOM and beside it NIfTI files without a phase.*mask\.nii"):
+        load(tmp_path)
+    mask.rename(tmp_path.parent / "mask.nii")
+    assert load(tmp_path, mask=tmp_path.parent / "mask.nii").mask.all()
 
 
 # ---------------------------------------------------------------------------------- broken files
