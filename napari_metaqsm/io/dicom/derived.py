@@ -26,6 +26,8 @@ MANUFACTURER = "napari-metaqsm"
 _LONG, _SHORT, _CODE, _TEXT = 64, 16, 16, 1024
 # UCUM's own code; the standard's context group has it without brackets, which UCUM does not know.
 _PPM = Code("[ppm]", "UCUM", "ppm")
+# What the record calls the zero where nobody gave it another name.
+_OWN_REGIONS = ("brain", "whole brain", "csf")
 # Patient, and clinical trial with what was done to take the identity away.
 _PATIENT_GROUPS = (0x0010, 0x0012)
 # What highdicom's constructors ask for.
@@ -83,8 +85,14 @@ class Description:
         return f"QSM {plain(self.title)}"[: _LONG - len(unit) - 3].rstrip() + f" [{unit}]"
 
 
-def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str, str, bool]:
+def describe(
+    record: Mapping[str, Any], name: str, header: Dataset, deidentify: bool = False
+) -> tuple[str, str, bool]:
     """What a record says of the map that it calls ``name``, or that its method's title calls so.
+
+    Parameters
+    ----------
+    deidentify : leaves out the name of a region that someone typed; it may be that of a patient
 
     Returns
     -------
@@ -104,7 +112,6 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
     references = record.get("reference")
     references = references if isinstance(references, Mapping) else {}
     about = references.get(last.get("result")) or references.get(name)
-    region = about.get("region") if isinstance(about, Mapping) else None
     made_by = (header.get("Manufacturer"), header.get("ManufacturerModelName"))
     scanner = " ".join(str(name) for name in made_by if name)
     text = f"Magnetic susceptibility, paramagnetic positive. {MANUFACTURER} {version()}"
@@ -112,8 +119,7 @@ def describe(record: Mapping[str, Any], name: str, header: Dataset) -> tuple[str
     if any(s.get("stage") == "field" for s in own):
         text += _phase(record.get("acquisition"))
     text += f"{chain}." if chain else "What made it is not known."
-    if isinstance(region, str) and _is_word(region):
-        text += " Not referenced." if region == "none" else f" Zero is the mean of: {region}."
+    text += _zero(about, deidentify) if isinstance(about, Mapping) else ""
     faceless = any(s.get("stage") == "mask" and s.get("method") == "brain" for s in own)
     return title, plain(text)[:_TEXT], faceless
 
@@ -131,6 +137,18 @@ def _phase(acquisition: Any) -> str:
     if sign in (1, -1):
         said.append(f"phase read as {'growing' if sign == 1 else 'falling'} with the field")
     return f"{', '.join(said)}. " if said else ""
+
+
+def _zero(about: Mapping[str, Any], deidentify: bool) -> str:
+    region, mean = about.get("region"), about.get("mean_ppm")
+    if region == "none":
+        return " Not referenced."
+    if region == "offset" and isinstance(mean, (int, float)):
+        return f" {mean:g} ppm was subtracted."
+    if not isinstance(region, str):
+        return ""
+    named = region in _OWN_REGIONS or (not deidentify and region != "region" and _is_word(region))
+    return f" Zero is the mean of: {region if named else 'a region that was given'}."
 
 
 def _step(step: Mapping[str, Any]) -> str:

@@ -132,7 +132,7 @@ def export(
         series = [(one, name) for one in KINDS[kind] for name in maps]
         for n in steps(len(series), "Writing DICOM"):
             one, name = series[n]
-            title, derivation, faceless = describe(record, name, original.header)
+            title, derivation, faceless = describe(record, name, original.header, deidentify)
             # A name that someone typed may be that of a patient.
             title = title or ("map" if deidentify else plain(name))
             about = Description(title, derivation, next(numbers), window_ppm, faceless, made)

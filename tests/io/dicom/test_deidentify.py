@@ -114,9 +114,10 @@ def test_it_says_that_it_is_of_nobody_and_all_of_it_hangs_together(made, tmp_pat
         made.space,
         made.source,
         tmp_path,
-        record={"steps": CHAIN},
+        record={"steps": CHAIN, "reference": {"susceptibility_tkd": {"region": "Ms Made Up"}}},
         deidentify=True,
     )
+    assert not any(b"Made Up" in path.read_bytes() for path in files)
     images = [pydicom.dcmread(path) for path in files]
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
         (value,) = {str(image[keyword].value) for image in images}

@@ -432,6 +432,25 @@ def test_how_the_phase_was_read_can_be_seen_in_the_pacs(source, tmp_path, acquis
     assert "phase" not in pydicom.dcmread(path).DerivationDescription
 
 
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"region": "whole brain", "mean_ppm": 0.1}, " Zero is the mean of: whole brain."),
+        ({"region": "left thalamus", "mean_ppm": 0.1}, " Zero is the mean of: left thalamus."),
+        ({"region": "region", "mean_ppm": 0.1}, " Zero is the mean of: a region that was given."),
+        ({"region": "/home/x/a.nii", "mean_ppm": 0.1}, " Zero is the mean of: a region that was given."),
+        ({"region": "offset", "mean_ppm": -0.02}, " -0.02 ppm was subtracted."),
+        ({"region": "none", "mean_ppm": 0.0}, " Not referenced."),
+        ({"region": None}, "threshold 0.2)."),
+    ],
+)
+def test_what_is_zero_can_be_seen_in_the_pacs(source, tmp_path, about, said):
+    record = {"steps": CHAIN, "reference": {"susceptibility_tkd": about}}
+    maps = {"susceptibility_tkd": CHI}
+    (path,) = export(maps, space_of(AXIAL), source, tmp_path, record=record, kind="parametric map")
+    assert pydicom.dcmread(path).DerivationDescription.endswith(said)
+
+
 @pytest.mark.parametrize("series", ["x", [8], 10**30])
 def test_a_record_of_series_that_cannot_be_told_is_not_taken_for_this_source(source, tmp_path, series):
     record = {"inputs": {"phase": [{"series": series, "files": 1, "sha256": None}]}}
