@@ -48,9 +48,12 @@ _UNHEARD = logging.Logger("napari_metaqsm.io.nifti", logging.CRITICAL + 1)
 # By the codes of NIfTI for metres, millimetres and micrometres.
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
 _SCANNER = 1  # NIfTI code of a transform into the coordinates of the scanner
+_ALIGNED = 2  # … into those of another scan
 _TEMPLATE = (3, 4, 5)  # … and of those into a template's
 # Cosine between two axes of a grid that is still rectangular: rounding in a qform, and no shear.
 _LARGEST_SHEAR = 0.02
+# What two transforms of one header may differ by: in size, and as the cosine between directions (1°).
+_SAME_SIZE, _SAME_DIRECTION = 0.01, math.cos(math.radians(1))
 _SMALLEST_VOXEL_MM, _LARGEST_VOXEL_MM = 0.005, 100.0
 
 
@@ -220,8 +223,11 @@ def _checked(stored: nib.Nifti1Header) -> tuple[nib.Nifti1Header, nib.Nifti1Head
     header.check_fix(logger=_UNHEARD)
     if not 0 <= header["dim"][0] <= 7:
         raise HeaderDataError(f"it would have {header['dim'][0]} axes")
-    if header.get_data_offset() > _LARGEST_OFFSET:
+    # nibabel takes an offset of 0, and the header itself for the first voxels.
+    if not header.single_vox_offset <= header.get_data_offset() <= _LARGEST_OFFSET:
         raise HeaderDataError(f"its voxels would begin at byte {header.get_data_offset()}")
+    if np.isinf(header["scl_slope"]):  # NaN and 0 mean that there is no slope
+        raise HeaderDataError("its values would be multiplied by infinity")
     # Each raises where its field cannot be meant.
     header.get_data_dtype(), header.get_data_shape(), header.get_slope_inter()
     return header, stored
@@ -295,7 +301,30 @@ def _scanner_affine(
         note = ""
         if code in _TEMPLATE:
             note = f"{path.name} is in a template's space; B0 is taken along the template's z"
-        return affine, True, note
+        return affine, True, note or _disagreement(header, path, "qform" if use_qform else "sform")
+
+
+def _disagreement(header: nib.Nifti1Header, path: Path, used: str) -> str:
+    """What the two transforms of a header say differently, though both are of the scan itself."""
+    codes = [int(header["sform_code"]), int(header["qform_code"])]
+    if not set(codes) <= {_SCANNER, _ALIGNED}:
+        return ""
+    try:
+        forms = [header.get_sform(), header.get_qform()]
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        return ""
+    sizes = [nib.affines.voxel_sizes(form) for form in forms]
+    if not np.allclose(*sizes, rtol=_SAME_SIZE, atol=0):
+        words = " and ".join(" × ".join(f"{size:.4g}" for size in each) for each in sizes)
+        return f"sform and qform of {path.name} give voxels of {words}; those of the {used} are taken"
+    directions = [form[2, :3] / size for form, size in zip(forms, sizes, strict=True)]
+    # What was aligned with another scan has been turned, and only the scanner's own transform knows B0.
+    if codes == [_SCANNER, _SCANNER] and abs(np.dot(*directions)) < _SAME_DIRECTION:
+        degrees = np.degrees(np.arccos(abs(np.dot(*directions))))
+        return (
+            f"sform and qform of {path.name} put B0 {degrees:.1f} degrees apart; that of the {used} is taken"
+        )
+    return ""
 
 
 @contextmanager

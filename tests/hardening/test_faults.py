@@ -64,9 +64,10 @@ def test_a_folder_that_goes_while_it_is_written_to_does_not_grow_again(tmp_path)
     with staged(out) as folder:
         make_parents(folder / "sub-01/anat/first.txt", folder).write_text("whole")
         out.rename(tmp_path / "gone")
-        with pytest.raises(FileNotFoundError):
-            make_parents(folder / "sub-01/anat/second.txt", folder)
-        assert not out.exists()
+        for deep in ("sub-01/anat/second.txt", "logs/second.txt"):
+            with pytest.raises(FileNotFoundError):
+                make_parents(folder / deep, folder)
+            assert not out.exists()
         (tmp_path / "gone").rename(out)
     assert [f.name for f in (out / "sub-01/anat").iterdir()] == ["first.txt"]
 
@@ -158,7 +159,7 @@ def test_a_move_that_fails_half_way_is_undone(tmp_path, monkeypatch):
 
     def save():
         with staged(tmp_path) as folder:
-            for name in ("a.nii", "b.nii", "record.json", "new.nii"):
+            for name in ("a.nii", "a_new.nii", "b.nii", "record.json"):
                 (folder / name).write_text("new")
 
     with pytest.raises(PermissionError):
@@ -167,6 +168,84 @@ def test_a_move_that_fails_half_way_is_undone(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 3
     save()
     assert set(contents(tmp_path).values()) == {b"new"}
+
+
+# --------------------------------------------------------------------------------------- power cut
+CUT_SAVES = """
+import itertools, os, shutil, types
+from pathlib import Path
+import numpy as np
+from napari_metaqsm.io.load import save
+from napari_metaqsm.io.nifti import read
+from napari_metaqsm.scan import Acquisition, Geometry, Scan
+
+out, shape = Path(sys.argv[1]), (3, 4, 5)
+
+def save_number(number, names):
+    maps = {name: np.full(shape, number, np.float32) for name in names}
+    scan = Scan(Geometry(shape, (1, 1, 1)), Acquisition(), local_field=maps[names[0]])
+    save(types.SimpleNamespace(scan=scan, maps=maps, record={"number": number, "maps": names}), out)
+
+def ends_at(step):
+    steps = itertools.count()
+    def ending(real):
+        def call(*arguments, **named):
+            if next(steps) == step:
+                os._exit(9)
+            return real(*arguments, **named)
+        return call
+    os.replace, os.link = ending(os.replace), ending(os.link)
+
+ended = []
+for step in itertools.count():
+    shutil.rmtree(out, ignore_errors=True)
+    save_number(1, ["a", "b"])
+    if not (process := os.fork()):
+        ends_at(step)
+        save_number(2, ["b", "c"])
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    values = {f.name[0]: set(np.unique(read(f)[0])) for f in out.glob("*.nii.gz")}
+    assert all(len(found) == 1 for found in values.values()), values
+    if (out / "record.json").exists():
+        record = json.loads((out / "record.json").read_text())
+        assert all(values[name] == {record["number"]} for name in record["maps"]), (step, record, values)
+        ended.append(record["number"])
+    else:
+        ended.append(None)
+    if code == 0:
+        break
+print(json.dumps(ended))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to end it")
+def test_a_record_stands_for_what_is_there_wherever_a_save_ends(tmp_path):
+    """The power is cut before each single move: the old record, then none, then the new one."""
+    ended = child(CUT_SAVES, tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert len(ended.value) > 4
+    assert ended.value[0] == 1
+    assert None in ended.value
+    assert ended.value[-1] == 2
+    order = [{1: 0, None: 1, 2: 2}[number] for number in ended.value]
+    assert order == sorted(order)
+
+
+def test_files_are_on_disk_before_the_first_of_them_moves(tmp_path, monkeypatch):
+    """Else a power cut could leave a record on disk, and its maps without content."""
+    told = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: (told.append(("disk", os.fstat(d).st_ino)), fsync(d)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (told.append(("move", a.stat().st_ino)), replace(a, b)))
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        for name in ("a.nii", "b.nii", "record.json"):
+            (folder / name).write_text(name)
+    files = {(out / name).stat().st_ino for name in ("a.nii", "b.nii", "record.json")}
+    assert [what for what, _ in told] == ["disk"] * 3 + ["move"] * 3 + ["disk"]
+    assert {number for _, number in told[:3]} == {number for _, number in told[3:6]} == files
+    assert told[-1] == ("disk", out.stat().st_ino), "the names last"
 
 
 # --------------------------------------------------------------------------------------- disk full

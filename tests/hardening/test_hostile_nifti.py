@@ -10,6 +10,7 @@ from hostile import FUZZ, child, one_sentence, outcome
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from napari_metaqsm.io import nifti
 from napari_metaqsm.io.load import load
 from napari_metaqsm.io.nifti import read
 
@@ -100,17 +101,22 @@ def hostile_files(draw):
     return "x.nii.gz", zipped
 
 
-def with_bytes(offset, data, kind=nib.Nifti1Image, endian="<"):
-    content = stored(kind, endian, "f4", ())
-    return "x.nii", content[:offset] + data + content[offset + len(data) :]
+def with_bytes(offset, data, kind=nib.Nifti1Image, endian="<", sform_code=None):
+    content = bytearray(stored(kind, endian, "f4", ()))
+    content[offset : offset + len(data)] = data
+    if sform_code is not None:
+        content[254] = sform_code
+    return "x.nii", bytes(content)
 
 
 @FUZZ
 @given(hostile_files())
 @example(with_bytes(123, b"\x40"))  # a unit of time that nibabel has no name for
 @example(with_bytes(123, b"\x07"))  # … and one of space
-@example(with_bytes(40, b"\xff\x7f"))  # 32767 axes, and one more is none
+@example(with_bytes(40, b"\x00\x08", endian=">"))  # eight axes, of which there are seven
 @example(with_bytes(280, np.full(12, 1e38, "<f4").tobytes()))  # an affine whose squares overflow
+@example(with_bytes(292, np.array(np.nan, "<f4").tobytes(), sform_code=1))  # … or that leads nowhere
+@example(with_bytes(42, np.array(-4, "<i2").tobytes()))  # an axis of less than nothing
 @example(with_bytes(108, np.array(np.nan, "<f4").tobytes()))  # voxels that begin nowhere
 @example(with_bytes(108, np.array(1e38, "<f4").tobytes()))  # … or beyond all that is
 def test_any_header_gives_an_array_or_one_sentence(tmp_path, file):
@@ -174,6 +180,16 @@ def test_a_small_file_that_inflates_without_end_is_refused_at_once(tmp_path, bom
     assert any(word in ended.value for word in words.split("|")), ended.value
     assert ended.peak < 400 * 2**20
     assert ended.seconds < 10
+
+
+def test_what_this_machine_cannot_hold_is_not_even_asked_for(tmp_path, monkeypatch):
+    """Where asking for too much is answered by killing the process: the stored bytes, and four for each."""
+    (tmp_path / "x.nii").write_bytes(IMAGE)
+    needed = 5 * int(np.prod(SHAPE))
+    monkeypatch.setattr(nifti, "_memory", lambda: needed - 1)
+    assert "and this machine has" in outcome(read, tmp_path / "x.nii")
+    monkeypatch.setattr(nifti, "_memory", lambda: needed)
+    assert read(tmp_path / "x.nii")[0].shape == SHAPE
 
 
 def test_what_memory_cannot_hold_is_refused_where_the_system_says_so(tmp_path):

@@ -139,6 +139,34 @@ def test_b0_is_the_scanners_where_the_sform_is_a_templates(tmp_path):
     np.testing.assert_allclose(read(tmp_path / "y.nii")[1].geometry().b0_direction, expected, atol=1e-6)
 
 
+def two_transforms(path, codes, qform):
+    """A file whose sform is that of a straight scan, and whose qform is another."""
+    image = nib.load(make(path, affine=affine_of("RAS")))
+    image.header.set_sform(affine_of("RAS"), code=codes[0])
+    image.header.set_qform(qform, code=codes[1])
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    return read(path)[1]
+
+
+def test_it_is_said_where_the_two_transforms_of_a_header_differ(tmp_path):
+    larger = affine_of("RAS") @ np.diag([2, 1, 1, 1])
+    space = two_transforms(tmp_path / "x.nii", (1, 1), larger)
+    assert space.geometry().voxel_size_mm == pytest.approx(SIZE)
+    assert "sform and qform of x.nii give voxels of" in space.note
+    assert "those of the sform are taken" in space.note
+    space = two_transforms(tmp_path / "x.nii", (2, 1), larger)
+    assert space.geometry().voxel_size_mm == pytest.approx((2 * SIZE[0], *SIZE[1:]))
+    assert "those of the qform are taken" in space.note
+    space = two_transforms(tmp_path / "x.nii", (1, 1), affine_of("RAS", TILT))
+    apart = np.degrees(np.arccos(np.cos(TILT) ** 2))  # it is turned about two axes
+    assert f"put B0 {apart:.1f} degrees apart" in space.note
+    assert space.geometry().b0_direction == pytest.approx((0, 0, 1))
+    # Aligned with another scan, or in a template's space, they are meant to differ.
+    assert not two_transforms(tmp_path / "x.nii", (2, 1), affine_of("RAS", TILT)).note
+    assert not two_transforms(tmp_path / "x.nii", (4, 1), larger).note
+    assert not two_transforms(tmp_path / "x.nii", (1, 1), affine_of("RAS", np.radians(0.5))).note
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("micron", 1e3)])
 def test_other_units_become_millimetres(tmp_path, unit, factor):
     affine = affine_of("RAS")
@@ -257,6 +285,19 @@ def test_nonsense_affines_are_refused(tmp_path, offset, values, forms, message):
 
 
 # ------------------------------------------------------------------------------ writing
+def test_voxels_that_would_begin_in_the_header_are_refused(tmp_path):
+    """nibabel takes a 0 there, and the header's own bytes for the first voxels."""
+    refused(patched(make(tmp_path / "x.nii"), 108, np.array(0, "<f4")), "would begin at byte 0")
+
+
+def test_values_times_infinity_are_refused_and_no_slope_is_none(tmp_path):
+    refused(patched(make(tmp_path / "x.nii"), 112, np.array(np.inf, "<f4")), "multiplied by infinity")
+    values = NUMBERS.normal(size=SHAPE).astype(np.float32)
+    for slope in (np.nan, 0):
+        path = patched(make(tmp_path / "x.nii", values), 112, np.array(slope, "<f4"))
+        np.testing.assert_array_equal(read(path)[0], values)
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path):
     _, space = read(make(tmp_path / "x.nii"))
     with pytest.raises(InputError, match="they must match"), staged(tmp_path / "new") as folder:
