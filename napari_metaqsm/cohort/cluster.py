@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import dask
@@ -23,6 +24,8 @@ from napari_metaqsm.cohort.memory import Share
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.staging import scratch
 
+# What every worker runs.
+_NEEDED = "napari_metaqsm.cohort.work"
 COMPUTE, FILES, GPU = "compute", "files", "GPU"
 # So many times a task whose process died is tried again before Dask gives it up; see ``run``.
 ALLOWED_DEATHS = 1
@@ -59,6 +62,7 @@ class Cluster:
     first_s, again_s : for how long there may be no worker at all, at first and after there was one
     resources : those that at least one worker names
     places : scans that can be computed at once; 0 where there is no worker
+    unfit : a worker that lacks this package, "" where none does
     """
 
     client: Client
@@ -67,6 +71,8 @@ class Cluster:
     again_s: float
     resources: frozenset[str] = frozenset()
     places: int = 0
+    unfit: str = ""
+    _known: set[str] = field(default_factory=set)
     _met: bool = False
     _alone_since: float | None = None
     _looked: float = -math.inf
@@ -81,6 +87,7 @@ class Cluster:
         if self.client.status == "running":
             with suppress(OSError):
                 workers = self.client.scheduler_info(n_workers=-1)["workers"]
+                self._meet(workers.keys() - self._known)
         self.places = sum(map(_places, workers.values()))
         if workers:
             self._met, self._alone_since = True, None
@@ -90,9 +97,25 @@ class Cluster:
         elif self._alone_since is None:
             self._alone_since = now
 
+    def _meet(self, workers: Collection[str]) -> None:
+        """See whether these have this package: one without could not even say what it lacks."""
+        if not workers:  # Dask would ask all
+            return
+        # Pickled by value, as no function with a name would be.
+        found = self.client.run(
+            lambda: find_spec(_NEEDED) is not None,
+            workers=list(workers),
+            on_error="return",
+        )
+        lacking = (w for w, there in found.items() if there is False or isinstance(there, ImportError))
+        self.unfit = self.unfit or next(lacking, "")
+        self._known.update(workers)
+
     @property
     def given_up(self) -> str:
         """In words why nothing more can be computed: no scheduler, or no worker for too long; else ""."""
+        if self.unfit:
+            return f"the worker {self.unfit} has no napari-metaqsm with cohorts"
         if self.client.status in ("closing", "closed"):  # what Dask makes of a scheduler that stays away
             return "the scheduler has gone"
         alone = 0.0 if self._alone_since is None else self._looked - self._alone_since

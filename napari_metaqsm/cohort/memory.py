@@ -17,17 +17,21 @@ from napari_metaqsm.pipeline import Step
 GB = 1e9
 # A worker that has loaded everything and holds no scan, with what its allocator keeps of those before.
 PROCESS_BYTES = 1.0 * GB
-# Working memory of a method in float32 volumes above what it is given, as measured on two scans (README,
-# "Measured"); a field fit's grows with the echoes, and the network of brain extraction has a size of its own.
+# Working memory of a method in float32 volumes above what it is given, where its mask fills the scan
+# (``tests/benchmarks/cohort.py --memory``); a field fit's grows with the echoes, and the network of brain
+# extraction has a size of its own.
 VOLUMES = {
     "nonlinear_fit": 8, "weighted_mean": 8, "brain": 6, "phase_quality": 8, "threshold": 6,
-    "resharp": 8, "vsharp": 10, "lbv": 8, "pdf": 27, "tkd": 8, "l2": 8, "metaqsm": 36, "mesaqsm": 36,
+    "resharp": 8, "vsharp": 10, "lbv": 8, "pdf": 27, "tkd": 8, "l2": 8,
 }  # fmt: skip
 PER_ECHO = {"nonlinear_fit": 4, "weighted_mean": 4, "phase_quality": 2}
-FIXED_BYTES = {"brain": 0.8 * GB}
+FIXED_BYTES = {"brain": 1.0 * GB}
 # The goal that every iterative method is tested against (tests/benchmarks/test_memory.py) is 30; in a worker
 # the allocator keeps some more.
 MOST_VOLUMES = 36
+# A network's channels, the margin around the mask among them; where that is more, it computes in blocks.
+# What it takes beside are its weights and the buffers of the library that convolves.
+_NETWORK_VOLUMES, NETWORK_BYTES, _BUFFER_BYTES = 90, 4 * GB, 0.3 * GB
 # Of its maps: total field, noise, residual, quality, mask, local field, eroded mask; then one by inversion.
 _MAPS = 6
 # What a report's pictures and what is read and written in blocks take beside.
@@ -62,12 +66,16 @@ def need_of(item: Item, chain: Sequence[Step]) -> Need:
     echoes = series / 2
     inversions = sum(step.stage == "inversion" for step in chain)
     held = 4 * voxels * (series + _MAPS + inversions)
-    working = max(
-        FIXED_BYTES.get(step.method, 0)
-        + 4 * voxels * (VOLUMES.get(step.method, MOST_VOLUMES) + PER_ECHO.get(step.method, 0) * echoes)
-        for step in chain
-    )
+    working = max(_working(step, 4 * voxels, echoes) for step in chain)
     return Need(held, held + max(working, _REPORT_BYTES + 4 * voxels * _REPORT_VOLUMES))
+
+
+def _working(step: Step, volume: float, echoes: float) -> float:
+    """Bytes that a step takes above what it is given."""
+    if step.entry.kind == "learned":
+        return _BUFFER_BYTES + min(volume * _NETWORK_VOLUMES, NETWORK_BYTES + volume * MOST_VOLUMES)
+    volumes = VOLUMES.get(step.method, MOST_VOLUMES) + PER_ECHO.get(step.method, 0) * echoes
+    return FIXED_BYTES.get(step.method, 0) + volume * volumes
 
 
 def free_bytes() -> float:

@@ -413,8 +413,6 @@ def _given(future: Future) -> Any:
     if isinstance(error, KilledWorker):
         return error
     reason = "the scheduler lost it twice" if error is None else work.in_words(error)
-    if isinstance(error, ImportError):
-        reason = f"a worker lacks what it needs ({error}); install napari-metaqsm {work.own_version()} there"
     return work.Failure(reason, outside=True)
 
 

@@ -19,7 +19,7 @@ fewer than ten scans this is rough. The first comes after the workers have start
 The load is that of the last minute when the row was printed: above the number of workers, others were
 computing too, and the row tells little.
 
-``--memory`` is another table instead, of about six minutes: the memory that a worker took at most over three
+``--memory`` is another table instead, of some minutes: the memory that a worker took at most over three
 scans of one method in an otherwise cheap chain (the high-water mark of its process), against what was stated
 of it in advance. The scans are cut to the brain, so that the mask fills them, which is the worst case: the
 margin that methods put around it is largest then. Iterative methods do three iterations; more take no more.

@@ -5,20 +5,13 @@ import threading
 
 import made_bids
 import pytest
+from cheap import CHAIN
 from distributed import LocalCluster
 
 from napari_metaqsm.cohort import cluster as cluster_module
 from napari_metaqsm.cohort.cluster import COMPUTE, GPU, existing_cluster
 from napari_metaqsm.cohort.outcomes import DONE
 from napari_metaqsm.cohort.run import IN_FLIGHT, run_cohort
-
-CHEAP = {
-    "field": "weighted_mean",
-    "mask": "threshold",
-    "inversion": ("tkd",),
-    "parameters": {"resharp": {"radius_mm": 8.0}},
-    "device": "cpu",
-}
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_workers_that_join_later_are_filled_and_those_that_leave_are_not_waited_
             workers.scale(1)
             wait_for(workers, 1)
 
-    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, watch=watch, **CHEAP)
+    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, watch=watch, **CHAIN)
     assert {o.status for o in result.outcomes} == {DONE}, result.failed
     assert len(result.outcomes) == 14
     assert most[1] <= IN_FLIGHT * 3
@@ -84,7 +77,7 @@ def test_where_no_worker_comes_the_run_ends_in_words(tmp_path, workers, monkeypa
     monkeypatch.setattr(cluster_module, "_SECONDS_TO_FIRST_WORKER", 0.3)
     root = made_bids.make_dataset(tmp_path / "data")
     made_bids.add_subject(root, "01")
-    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, **CHEAP)
+    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, **CHAIN)
     assert result.stopped.startswith("stopped, since there has been no worker for ")
     assert result.stopped.endswith("run it again to do the rest")
     assert not result.outcomes
@@ -106,3 +99,34 @@ def test_places_are_those_of_the_workers_that_are_there(workers):
         assert (cluster.places, cluster.given_up) == (0, "")
         cluster.again_s = -1.0
         assert cluster.given_up == "there has been no worker for 0 s"
+
+
+def test_a_scheduler_that_goes_ends_the_run_in_words_and_is_no_failure_of_the_scans_it_held(
+    tmp_path, workers, monkeypatch
+):
+    root = made_bids.make_dataset(tmp_path / "data")
+    for number in range(1, 9):
+        made_bids.add_subject(root, f"{number:02d}", seed=1)
+    workers.scale(1)
+    wait_for(workers, 1)
+
+    def close(progress):
+        if progress.latest:
+            workers.close()
+
+    monkeypatch.setattr(cluster_module, "_SECONDS_TO_CONNECT", 5)  # for so long it might come back
+    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, watch=close, **CHAIN)
+    assert result.stopped == "stopped, since the scheduler has gone; run it again to do the rest"
+    assert {o.status for o in result.outcomes} == {DONE}, result.failed
+    assert 1 <= len(result.outcomes) < 8
+
+
+def test_a_worker_without_this_package_ends_the_run_in_words(tmp_path, workers, monkeypatch):
+    monkeypatch.setattr(cluster_module, "_NEEDED", "napari_metaqsm.no_cohort.work")
+    root = made_bids.make_dataset(tmp_path / "data")
+    made_bids.add_subject(root, "01")
+    workers.scale(1)
+    wait_for(workers, 1)
+    result = run_cohort(root, tmp_path / "out", scheduler=workers.scheduler_address, **CHAIN)
+    assert "has no napari-metaqsm with cohorts; run it again to do the rest" in result.stopped
+    assert not result.outcomes

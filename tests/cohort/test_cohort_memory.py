@@ -3,10 +3,21 @@
 import made_bids
 import pytest
 
-from napari_metaqsm.cohort.memory import GB, PROCESS_BYTES, Need, fits, need_of, share_out, statement
+from napari_metaqsm.cohort import memory
+from napari_metaqsm.cohort.memory import (
+    GB,
+    NETWORK_BYTES,
+    PROCESS_BYTES,
+    Need,
+    fits,
+    need_of,
+    share_out,
+    statement,
+)
 from napari_metaqsm.cohort.plan import Settings, find_items
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.method import methods
+from napari_metaqsm.network.inference import CPU_BYTES
 
 
 @pytest.fixture
@@ -16,14 +27,23 @@ def item(tmp_path):
     return find_items(root, Settings())[0]
 
 
-def test_a_need_grows_with_what_the_chain_holds_and_its_largest_step(item):
+def test_a_need_grows_with_what_the_chain_holds_and_its_largest_step(item, monkeypatch):
     volume = 4 * 20 * 22 * 16
     tkd, both = (need_of(item, Settings(mask="none", inversion=i).chain) for i in (("tkd",), ("tkd", "l2")))
     assert tkd.held == volume * (6 + 6 + 1)  # three echoes of two series, six maps before the inversion
     assert both.held - tkd.held == volume
+    assert need_of(item, Settings(inversion=("tkd",)).chain).peak - tkd.peak > 0.5 * GB  # its own grid
     learned = need_of(item, Settings(mask="none", inversion=("metaqsm",)).chain)
     assert learned.peak >= tkd.peak
-    assert need_of(item, Settings(inversion=("tkd",)).chain).peak - tkd.peak > 0.5 * GB  # its own grid
+    assert NETWORK_BYTES == CPU_BYTES
+    learned = Settings(mask="none", inversion=("metaqsm",)).chain
+    for side, volumes in (
+        (200, 90),
+        (600, 36 + NETWORK_BYTES / (4 * 600**3)),
+    ):  # in blocks, where it is large
+        monkeypatch.setattr(memory, "shape_of", lambda file, n=side: (n, n, n))
+        need = need_of(item, learned)
+        assert need.peak - need.held == pytest.approx(0.3 * GB + 4 * side**3 * volumes)
 
 
 def test_a_header_that_promises_more_than_the_file_holds_is_refused(item):

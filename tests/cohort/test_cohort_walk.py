@@ -65,16 +65,16 @@ def made_at(out):
     return {file.name.split("_")[0]: file.stat().st_mtime_ns for file in out.rglob("*_record.json")}
 
 
-def test_a_cohort_survives_its_night_and_is_completed_in_the_morning(dataset, tmp_path):
+def test_a_cohort_survives_its_night_and_is_completed_in_the_morning(dataset, tmp_path, scheduler):
     out, killed = tmp_path / "out", []
 
     def kill_one(progress):
-        """The first worker that has done a scan; its next is computed again by another."""
+        """The first worker that has done a scan; what it held is computed again."""
         if progress.latest and progress.latest.status == DONE and not killed:
             killed.append(progress.latest.worker)
             os.kill(int(killed[0].split(":")[1]), signal.SIGKILL)
 
-    asked = {"workers": 2, "cores": 2, "device": "cpu", **CHAIN}
+    asked = {"scheduler": scheduler, "device": "cpu", **CHAIN}
     night = run_cohort(dataset, out, watch=kill_one, **asked)
     labels = {scan.label for scan in find_scans(dataset)}
     good = labels - {TRUNCATED, RUBBISH}
@@ -94,7 +94,7 @@ def test_a_cohort_survives_its_night_and_is_completed_in_the_morning(dataset, tm
     for number, label in enumerate(MADE):
         if f"sub-{label}" in (TRUNCATED, RUBBISH):
             made_bids.add_subject(dataset, label, seed=number)
-    morning = run_cohort(dataset, out, **{**asked, "workers": 1})
+    morning = run_cohort(dataset, out, **asked)
     assert morning.complete, morning.failed
     assert morning.earlier == good
     after = made_at(out)
