@@ -6,11 +6,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom import vendors
 from napari_metaqsm.io.sidecar import Sidecar
 from napari_metaqsm.scan import Acquisition
 
+# Headers round echo times, and give a field of 2.89 T as 3 T.
+_SAME_ECHO_S = 1e-4
+_SAME_FIELD = 0.1
 _RADIANS = ("rad", "rads", "radian", "radians")
 
 
@@ -30,9 +35,16 @@ def acquisition_of(
     ----------
     difference : whether the phase is the difference of two echoes
     decisions : takes what was decided, in words
+
+    Raises
+    ------
+    InputError
+        When the sidecars contradict each other, or say what cannot be; what is given is not asked of them.
     """
     decisions = [] if decisions is None else decisions
     every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
+    if b0_tesla is None:
+        _check_one_field(every)
     stated_b0 = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
     stated_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
     stated_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
@@ -63,11 +75,30 @@ def acquisition_of(
 def _times(sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None) -> tuple[float, ...] | None:
     if given is not None:
         return tuple(given)
+    stated: dict[str, tuple[float, ...]] = {}
     for role in ("phase", "magnitude"):
         times = [s.echo_times_s for s in sidecars.get(role, ())]
         if times and all(times):
-            return tuple(t for each in times for t in each)
-    return None
+            stated[role] = tuple(t for each in times for t in each)
+    phase, magnitude = stated.get("phase", ()), stated.get("magnitude", ())
+    if len(phase) == len(magnitude) and not np.allclose(phase, magnitude, rtol=0, atol=_SAME_ECHO_S):
+        of_phase, of_magnitude = (", ".join(f"{1000 * t:g}" for t in times) for times in (phase, magnitude))
+        raise InputError(
+            f"the echo times of the phase are {of_phase} ms and of the magnitude {of_magnitude} ms; "
+            "give files of one scan, or the echo times (--echo-times)"
+        )
+    return phase or magnitude or None
+
+
+def _check_one_field(sidecars: Sequence[Sidecar]) -> None:
+    """Refuse sidecars of several field strengths; of one, scanners write the nominal and the measured."""
+    stated = [s for s in sidecars if s.b0_tesla is not None]
+    for other in stated[1:]:
+        if not math.isclose(stated[0].b0_tesla, other.b0_tesla, rel_tol=_SAME_FIELD):
+            raise InputError(
+                f"the field strength is {stated[0].b0_tesla:g} T in {stated[0].file} and "
+                f"{other.b0_tesla:g} T in {other.file}; correct one, or give it (--b0)"
+            )
 
 
 def _difference_time(
