@@ -53,7 +53,9 @@ def wait_for(function: Callable[..., Any], *args: Any, title: str) -> Any:
     if not ended:
         dialog.show()
         waiting.exec()
-    dialog.hide()  # closing it would be taken for "Cancel"
+    dialog.canceled.disconnect()  # closing it is no "Cancel" now
+    # Closed, not hidden: where napari's window was closed meanwhile, it is the last one, which ends napari.
+    dialog.close()
     dialog.deleteLater()
     if errors:
         raise errors[0]
@@ -70,4 +72,5 @@ def _dialog(title: str) -> QProgressDialog:
     dialog.setMinimumDuration(10**8)  # it is shown by hand, not by Qt's guess of how long it will take
     dialog.setAutoClose(False)
     dialog.setAutoReset(False)
+    dialog.canceled.disconnect(dialog.cancel)  # it would hide before the work has ended
     return dialog

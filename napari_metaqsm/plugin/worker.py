@@ -6,6 +6,7 @@ being out of GPU memory is one.
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,11 @@ class CancellableWorker(FunctionWorker):
         self._last_plot = time.monotonic()
         if points:
             self.progress.plotted.emit(points)
+
+
+# A window that closes waits for its workers. Where an interpreter ends without that (no window, an error
+# or exit before the event loop runs), a worker that goes on would take it down.
+atexit.register(CancellableWorker.await_workers)
 
 
 class _Once:

@@ -191,6 +191,16 @@ def test_closing_the_window_ends_all_work_in_silence_and_leaves_no_half_file(dic
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.window
+@pytest.mark.parametrize(("how", "code", "told"), [("exit", 3, ""), ("dialog", 0, "closed cancelled")])
+def test_a_process_ends_although_a_worker_is_under_way(how, code, told):
+    script = Path(__file__).with_name("leaving.py")
+    done = subprocess.run(
+        [sys.executable, script, how], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (code, told, "")
+
+
 # ------------------------------------------------------------------------------------ full disks
 @pytest.fixture
 def full_disk(tmp_path):
