@@ -47,6 +47,8 @@ _CONFIGURATION = {
     "distributed.worker.memory.pause": 0.9,
     "distributed.worker.memory.terminate": 0.98,
 }
+# Ctrl-C in a terminal reaches every process; the workers are ended by this one, without tracebacks.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _NO_DASHBOARD = 'for a dashboard: pip install "napari-metaqsm[all]"'
 # Each of these libraries counts the machine's cores by itself, once, where it is not told.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -144,6 +146,7 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
             "memory_limit": int(share.bytes),
             "local_directory": str(folder),
             "silence_logs": logging.CRITICAL,
+            "preload": [_DEAF],
         }
         computing = {"nthreads": 2, "resources": {COMPUTE: 1, FILES: 1}, "env": _hidden(gpus)}
         specification = {f"worker-{n}": {"cls": Nanny, "options": {**common, **computing}}

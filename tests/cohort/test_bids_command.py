@@ -129,8 +129,9 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_is_completed_by_the_same_c
             read_until(process, f" {DONE}\n")
             # Ctrl-C reaches every process of a terminal; kill -9 the one that is meant.
             (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-            process.stderr.read()
+            told = process.stderr.read()
         assert process.returncode == code
+        assert "Traceback" not in told, told
         patience = time.monotonic() + 200
         while alive(process.pid) and time.monotonic() < patience:
             time.sleep(0.1)

@@ -8,7 +8,15 @@ import made_bids
 import numpy as np
 import pytest
 
-from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, read_outcomes, write_outcome, write_table
+from napari_metaqsm.cohort.outcomes import (
+    DONE,
+    FAILED,
+    Outcome,
+    forgotten,
+    read_outcomes,
+    write_outcome,
+    write_table,
+)
 from napari_metaqsm.cohort.plan import (
     Settings,
     find_items,
@@ -180,6 +188,16 @@ def test_regions_come_with_their_names(dataset, tmp_path):
 
 
 # ------------------------------------------------------------------------------------- outcomes
+def test_only_what_neither_dataset_nor_derivatives_hold_is_forgotten(tmp_path):
+    labels = ("sub-01", "sub-02", "sub-02_ses-a", "sub-03")
+    for label in labels:
+        write_outcome(Outcome(label, DONE), tmp_path)
+    (tmp_path / "sub-02/ses-a/anat").mkdir(parents=True)
+    (tmp_path / "sub-02/ses-a/anat/sub-02_ses-a_record.json").write_text("{}")
+    assert forgotten(["sub-01"], tmp_path) == ("sub-02", "sub-03")
+    assert forgotten(labels, tmp_path) == ()
+
+
 def test_outcomes_come_back_as_they_were_kept(tmp_path):
     kept = [
         Outcome("sub-02", FAILED, "no\tphase\nat all", 1.25, "here:1"),

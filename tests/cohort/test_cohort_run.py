@@ -15,7 +15,7 @@ from cheap import CHAIN, TYPED
 from deadly import Deadly
 
 import napari_metaqsm as mq
-from napari_metaqsm.cohort.outcomes import DONE, read_outcomes
+from napari_metaqsm.cohort.outcomes import DONE, FAILED, Outcome, read_outcomes, write_outcome
 from napari_metaqsm.cohort.plan import Settings
 from napari_metaqsm.cohort.run import OUTSIDE_FAILURES, CohortResult, Progress, plan_cohort, run_cohort
 from napari_metaqsm.errors import InputError
@@ -126,6 +126,7 @@ def test_run_again_only_what_failed_or_changed_is_done(copy, scheduler):
     os.utime(dataset / "sub-01/anat/sub-01_echo-1_part-mag_MEGRE.nii.gz")
     sidecar = dataset / "sub-05/anat/sub-05_echo-1_part-phase_MEGRE.json"
     sidecar.write_text(sidecar.read_text().replace('"FlipAngle": 15', '"FlipAngle": 16'))
+    write_outcome(Outcome("sub-99", FAILED, "it was there last year"), out)
     plan = plan_cohort(dataset, out, Settings(**CHAIN), scheduler=scheduler)
     # Its time does not tell whether sub-01 has changed; its content will.
     assert {"sub-01", "sub-03", "sub-05", "sub-06"} <= {job.label for job in plan.jobs}
@@ -133,11 +134,23 @@ def test_run_again_only_what_failed_or_changed_is_done(copy, scheduler):
     assert recomputed(out, before) == {"sub-03", "sub-05", "sub-06"}
     assert again.earlier == {"sub-01", "sub-02", "sub-07"}
     assert [o.label for o in again.failed] == ["sub-04"]
+    assert "sub-99" not in (out / "logs/cohort.tsv").read_text() + (out / "group.html").read_text()
 
     before = made_at(out)
     others = {**CHAIN, "parameters": {"resharp": {"radius_mm": 8.0}, "tkd": {"threshold": 0.1}}}
     run_cohort(dataset, out, scheduler=scheduler, participants=["02"], **others)
     assert recomputed(out, before) == {"sub-02"}
+
+
+def test_what_another_run_does_meanwhile_is_not_done_again(ran, tmp_path, scheduler):
+    asked = {"scheduler": scheduler, "participants": ["01"]}
+    plan = plan_cohort(ran.dataset, tmp_path / "out", Settings(**CHAIN), **asked)
+
+    def begin(progress):
+        if progress.latest is None:
+            run_cohort(ran.dataset, tmp_path / "out", **asked, **CHAIN)
+
+    assert str(plan.run(begin)) == "0 done, 1 done before, 0 failed"
 
 
 def test_a_folder_that_is_lost_stops_the_run_in_words_and_keeps_what_is_done(ran, tmp_path, scheduler):
