@@ -158,7 +158,9 @@ def _check(maps: Mapping[str, np.ndarray], space: Space, kind: str, window_ppm: 
     for name, array in maps.items():
         if np.shape(array) != tuple(space.shape):
             raise InputError(f"{name} is {np.shape(array)} voxels, but its space is {space.shape}")
-        if not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(array, np.float32)).all()
+        if not finite:
             raise InputError(f"{name} has values that are not finite; DICOM holds none")
 
 

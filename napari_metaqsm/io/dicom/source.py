@@ -81,7 +81,7 @@ class Source:
         InputError
             When the space is not known, or lies in none.
         """
-        if not space.known:
+        if not (space.known and np.isfinite(space.affine).all() and np.linalg.det(space.affine)):
             raise InputError("the maps hold no affine; where they lie in the DICOM series is not known")
         first: InputError | None = None
         for number, original in enumerate(self.originals):
