@@ -152,7 +152,10 @@ def _no_nifti(path: Path) -> str:
             "it only NIfTI files with theirs"
         )
     if os.path.isdir(path):
-        return f"{path} holds neither NIfTI files (.nii or .nii.gz) nor DICOM; choose another folder"
+        return (
+            f"{path} holds neither NIfTI files (.nii or .nii.gz) nor, five folders deep, DICOM; "
+            "choose another folder"
+        )
     return (
         f"{path} is neither NIfTI, whose names end in .nii or .nii.gz, nor DICOM by its first bytes; give "
         "NIfTI files or the folder of a DICOM series"

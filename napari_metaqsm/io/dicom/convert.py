@@ -17,9 +17,9 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.complex_parts import NO_PARTS, magnitude_and_phase
 from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.fingerprint import series_of
-from napari_metaqsm.io.dicom.headers import read_headers
+from napari_metaqsm.io.dicom.headers import Headers, read_headers
 from napari_metaqsm.io.dicom.matching import NIfTI, converted_stacks
-from napari_metaqsm.io.dicom.scanner_run import ScannerRun, listed
+from napari_metaqsm.io.dicom.scanner_run import ScannerRun
 from napari_metaqsm.io.dicom.series import LeftOut, find_runs
 from napari_metaqsm.io.dicom.stacks import Stack, describe, facts_of
 from napari_metaqsm.io.dicom.vendors import PHILIPS_SCALE_SLOPE, Rule, rule_for
@@ -95,23 +95,33 @@ def survey(paths: Paths, series: Sequence[int] | None = None, phase_difference: 
             left.append(LeftOut(tuple(run.series), about, "incomplete", notes[-1]))
     usable = tuple(run for run in runs if not run.trouble)
     if not usable:
-        if headers.maps and {image.header.series_number for image in headers.images} <= headers.maps:
-            numbers = listed(sorted(headers.maps))
-            raise InputError(
-                f"these are maps that this package exported (series {numbers}), not images of a scanner; "
-                "give the DICOM of the scan that they were made from"
-            )
-        what = "there is nothing to make a field from" if headers.images else "there is no MR image in DICOM"
-        if headers.others and not headers.images:
-            one = headers.others == 1
-            files = "1 DICOM file holds" if one else f"{headers.others} DICOM files hold"
-            notes.append(f"{files} something else, such as maps made of images, or reports")
-        needs = [] if runs or not headers.images else [_NEEDS]
-        if headers.images and all(map(os.path.isfile, given)):
-            needs = ["give the folder that holds all images of the scan, or all of them"]
-        raise InputError("; ".join([what, *needs, *notes, *decisions]))
+        raise InputError("; ".join([*_why_none(headers, given, bool(runs)), *notes, *decisions]))
     left.sort(key=lambda each: each.series)
     return Survey(usable, tuple(notes), tuple(decisions), headers.refused, tuple(left))
+
+
+def _why_none(headers: Headers, given: Sequence[str | os.PathLike], runs: bool) -> list[str]:
+    """Why there is nothing to convert, and what to do; ``runs`` where there are some, each with trouble."""
+    if headers.maps and {image.header.series_number for image in headers.images} <= headers.maps:
+        return [
+            "there are no images of a scanner, but maps made of them",
+            "give the DICOM of the scan that they were made from",
+        ]
+    if headers.images:
+        why = ["there is nothing to make a field from"]
+        if all(map(os.path.isfile, given)):
+            return [*why, "give the folder that holds all images of the scan, or all of them"]
+        return why if runs else [*why, _NEEDS]
+    if headers.others:
+        one = headers.others == 1
+        files = "1 DICOM file holds" if one else f"{headers.others} DICOM files hold"
+        return [
+            "there is no MR image in DICOM",
+            f"{files} something else, such as maps made of images, or reports",
+        ]
+    if headers.refused:
+        return ["there is no MR image in DICOM"]
+    return ["no file is DICOM by its first bytes", "give DICOM files or a folder that holds some"]
 
 
 def _numbers(run: ScannerRun) -> str:

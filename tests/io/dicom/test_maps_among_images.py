@@ -36,7 +36,10 @@ def test_they_are_left_out_beside_the_scan_with_a_word(made, beside):
 def test_they_alone_are_told_for_what_they_are(made, beside, kind):
     path = {"both": beside / "maps", "one": made.one, "series": made.series[0].parent}[kind]
     numbers = {"both": "801, 802", "one": "801", "series": "802"}[kind]
-    words = rf"^these are maps that this package exported \(series {numbers}\), not images of a scanner; give"
+    words = (
+        "^there are no images of a scanner, but maps made of them; give the DICOM of the scan that they were "
+        rf"made from; left out, for they are maps that this package exported: series {numbers}$"
+    )
     with pytest.raises(InputError, match=words):
         load(path)
 

@@ -359,9 +359,18 @@ def test_other_encodings_hold_the_same_values(tmp_path, syntax):
 
 
 # ---------------------------------------------------------------------------------- what is given
+def test_what_holds_no_dicom_at_all_is_told_so(tmp_path):
+    (tmp_path / "notes.txt").write_text("none of an image")
+    for given in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(
+            InputError, match="no file is DICOM by its first bytes; give DICOM files or a fold"
+        ):
+            convert(given, tmp_path / "out")
+
+
 def test_one_file_of_a_series_is_no_scan_and_its_folder_is_asked_for(tmp_path):
     file = make(tmp_path)["phase", 0, 3]
-    with pytest.raises(InputError, match=r"give the folder that holds all .*; series 9 holds only 1 slice"):
+    with pytest.raises(InputError, match=r"give the folder that holds all .*; series 9 holds only 1 slice,"):
         load(file)
 
 
