@@ -19,6 +19,8 @@ from napari_metaqsm.method import running
 if TYPE_CHECKING:
     from napari_metaqsm.method import Run
 
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 app = typer.Typer(
     name="metaqsm",
     help="Quantitative susceptibility mapping: from the phase of a gradient-echo scan to susceptibility.",
@@ -71,7 +73,10 @@ def _signal_behind(error: BaseException | None) -> int | None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM stop like Ctrl-C, and either, where a library swallows it, at the next step of a method."""
+    """Let SIGTERM, and a terminal that closes, stop like Ctrl-C.
+
+    Where a library swallows the signal, the next step of a method stops.
+    """
     received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
@@ -85,7 +90,7 @@ def _stoppable() -> Iterator[None]:
     before, tell = {}, sys.unraisablehook
     sys.unraisablehook = unraisable
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, stop)
     try:

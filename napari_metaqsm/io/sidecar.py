@@ -173,6 +173,8 @@ def _list_json(folder: Path) -> list[tuple[str, BidsName]]:
 def sidecar_content(file: Path) -> dict[str, Any]:
     """All of a sidecar; raises `InputError` where it is no readable JSON object."""
     try:
+        if not file.is_file() and file.exists():  # a pipe would be waited for without end
+            raise InputError(f"{file.name} is no file; remove it")
         if file.stat().st_size > _LARGEST_BYTES:
             raise InputError(f"{file.name} has {file.stat().st_size} bytes; that is no sidecar")
         content = json.loads(file.read_bytes().decode("utf-8-sig"))

@@ -382,7 +382,7 @@ def test_every_kind_of_too_little_memory_is_one_sentence(metaqsm, inputs, tmp_pa
 
 def test_a_fault_of_the_program_shows_where_it_is(metaqsm, inputs, tmp_path, monkeypatch):
     def fails(*arguments, **named):
-        raise ZeroDivisionError("by zero")
+        raise ZeroDivisionError("by\nzero")
 
     monkeypatch.setattr("napari_metaqsm.pipeline.reconstruct", fails)
     code, err = metaqsm("run", *inputs, "--out", tmp_path / "maps")
@@ -397,6 +397,7 @@ def test_a_fault_of_the_program_shows_where_it_is(metaqsm, inputs, tmp_path, mon
     [
         *((signal.SIGINT, moment) for moment in (0.3, 1.5, 3.0)),
         *((signal.SIGTERM, moment) for moment in (0.8, 2.5)),
+        *((getattr(signal, name), 2.0) for name in ("SIGHUP",) if hasattr(signal, name)),
     ],
 )
 def test_a_run_that_is_stopped_says_so_and_leaves_nothing(inputs, tmp_path, sent, moment):

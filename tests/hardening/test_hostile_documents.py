@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -29,7 +30,18 @@ values = st.recursive(
     max_leaves=8,
 )
 DEEP = b"[" * 200_000
-RUBBISH = [b"", b"{", b"[1, 2]", b"7", b"\xff\xfe\x00{", b"null", DEEP, b'{"a": ' * 100_000, b"9" * 10_000]
+RUBBISH = [
+    b"a = " + DEEP,
+    b"",
+    b"{",
+    b"[1, 2]",
+    b"7",
+    b"\xff\xfe\x00{",
+    b"null",
+    DEEP,
+    b'{"a": ' * 100_000,
+    b"9" * 10_000,
+]
 
 
 @pytest.fixture
@@ -52,6 +64,9 @@ KEYS = (
 
 @FUZZ
 @given(st.one_of(st.dictionaries(st.sampled_from(KEYS), values).map(as_json), st.binary(max_size=60)))
+@example(b'{"EchoTime": [0.004, NaN]}')
+@example(b'{"EchoTime": -1}')
+@example(b'{"MagneticFieldStrength": Infinity}')
 def test_any_sidecar_is_read_or_refused(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     found = outcome(read_sidecar, tmp_path / "x.nii.gz")
@@ -117,20 +132,36 @@ def test_links_that_lead_in_circles_do_not_hold_up_a_dataset(tmp_path):
     (tmp_path / "sub-02").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "sub-03").symlink_to("sub-03")
     (tmp_path / "MEGRE.json").symlink_to("MEGRE.json")
+    assert "MEGRE.json is no readable JSON file" in outcome(read_sidecar, file)
+    (tmp_path / "MEGRE.json").unlink()
     (tmp_path / "part-phase_MEGRE.json").symlink_to("nowhere.json")
+    assert "part-phase_MEGRE.json is no readable JSON file" in outcome(read_sidecar, file)
+    (tmp_path / "part-phase_MEGRE.json").unlink()
     os.mkfifo(tmp_path / "sub-01_MEGRE.json")
-    outcome(read_sidecar, file)
+    assert outcome(read_sidecar, file) == "sub-01_MEGRE.json is no file; remove it"
     for scan in find_scans(tmp_path):
         assert scan.label.isprintable()
 
 
-def test_a_large_dataset_is_listed_once_and_a_deep_one_to_an_end(tmp_path):
-    file = dataset(tmp_path, depth=60)
+def test_a_large_dataset_is_listed_once(tmp_path, monkeypatch):
+    """Its root is asked for each file of a thousand subjects."""
+    file = dataset(tmp_path)
     for number in range(3000):
         (tmp_path / f"sub-{number:04d}_MEGRE.json").write_text("{}")
     (tmp_path / "part-phase_MEGRE.json").write_text('{"EchoTime": 0.004}')
+    for folder in (tmp_path, file.parent):  # what changed just now may do so again, unseen
+        os.utime(folder, (time.time() - 60,) * 2)
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
     for _ in range(20):
-        outcome(read_sidecar, file)
+        assert read_sidecar(file).echo_times_s == (0.004,)
+    assert sorted(listed) == [tmp_path, file.parent]
+
+
+def test_what_lies_far_above_is_another_thing(tmp_path):
+    file = dataset(tmp_path, depth=60)
+    (tmp_path / "part-phase_MEGRE.json").write_text('{"EchoTime": 0.004}')
+    assert read_sidecar(file) == Sidecar()
 
 
 # --------------------------------------------------------------------------------------- records
@@ -188,6 +219,7 @@ def test_any_record_is_read_or_refused(tmp_path_factory, record):
 @FUZZ
 @given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda rows: b"index\tname\n" + rows)))
 @example(b"index\tname\n" + b"9" * 5000 + b"\tx")
+@example(b"name\tindex\nx")
 @example(b"index\tname\n1")
 @example(b'index\tname\n1\t"' + b"x" * 200_000)
 @example(b"index\tname\n\0\t\0")

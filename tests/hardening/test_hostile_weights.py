@@ -70,6 +70,27 @@ def test_metadata_that_nest_without_end_are_refused(tmp_path, good, key, text):
     assert "are damaged" in outcome(read_weights, tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"width": 3}, "are not those of the architecture that they name"),
+        ({"width": 10**6}, "are of another architecture"),
+        ({"inputs": 5}, "are damaged"),
+    ],
+)
+def test_an_architecture_that_is_none_is_refused_before_it_is_built(tmp_path, good, said, words):
+    about = good[0]["__metadata__"]
+    described = json.dumps({**json.loads(about["architecture"]), **said})
+    header = {**good[0], "__metadata__": {**about, "architecture": described}}
+    (tmp_path / "x.safetensors").write_bytes(packed(header, good[1]))
+    assert words in outcome(read_weights, tmp_path / "x.safetensors")
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path, good):
+    (tmp_path / "x.safetensors").write_bytes(packed(good[0], b"\xff" * len(good[1])))
+    assert "is not finite" in outcome(read_weights, tmp_path / "x.safetensors")
+
+
 class Trap:
     """What runs a command where it is unpickled."""
 

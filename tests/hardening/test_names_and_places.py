@@ -77,7 +77,7 @@ def test_any_name_goes_in_and_out(metaqsm, tmp_path, name):
     assert (out / "report.html").stat().st_size > 10_000
     code, _, err = metaqsm("run", "--local-field", tmp_path / name / "none.nii", "--out", "none")
     assert code == 2
-    assert len(err.splitlines()) == 1
+    assert err.rstrip("\n").isprintable()
 
 
 def test_names_are_printed_whatever_the_encoding_of_the_terminal(tmp_path):
