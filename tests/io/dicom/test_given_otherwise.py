@@ -129,5 +129,5 @@ def test_a_slice_that_is_missing_is_told_with_the_number_of_its_echo(tmp_path):
     make(tmp_path, echo_times_s=None)["phase", 1, 3].unlink()
     scan = load(tmp_path, echo_times_s=TIMES[:1])
     assert "slice 4 is missing of the phase of echo 2 (series 9)" in scan.notes
-    assert "used: the echoes numbered 1" in scan.notes
+    assert "used: the echo numbered 1" in scan.notes
     assert off(scan, echoes=(0,)) < NEAR
