@@ -479,8 +479,8 @@ def held(monkeypatch):
 def test_cancel_leaves_everything_as_it_was(viewer, dock, qtbot, run, entered_late, held):
     begun, go = held
     dock.run_button.click()
-    qtbot.waitUntil(begun.is_set)
-    qtbot.waitUntil(lambda: dock.progress_label.text() == "Closed-form L2: waiting")
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
+    qtbot.waitUntil(lambda: dock.progress_label.text() == "Closed-form L2: waiting", timeout=30_000)
     assert "Running Closed-form L2: 0%" in dock.inversion.status.text()
     assert dock.inversion.state is State.RUNNING
     assert not dock.run_button.isEnabled()
@@ -488,7 +488,7 @@ def test_cancel_leaves_everything_as_it_was(viewer, dock, qtbot, run, entered_la
     assert dock.inversion.state is State.RUNNING
     viewer.layers.remove("meanwhile")
     dock.cancel_button.click()
-    qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     assert len(viewer.layers) == 2
     assert dock.inversion.state is State.READY
     assert dock.progress_label.text() == "Closed-form L2 was cancelled"
@@ -501,10 +501,10 @@ def test_layers_deleted_while_they_are_computed_with(viewer, dock, qtbot, entere
     begun, go = held
     dock.inversion.boxes["l2"].setChecked(False)
     dock.run_button.click()
-    qtbot.waitUntil(begun.is_set)
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
     viewer.layers.clear()
     go.set()
-    qtbot.waitUntil(lambda: not dock.is_running)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     assert [layer.name for layer in viewer.layers] == ["χ TKD"]
     assert dock.inversion.choices["local_field"].layer is None
     viewer.layers.clear()
@@ -552,12 +552,12 @@ def test_only_fitting_layers_are_offered(viewer, dock):
 def test_a_dock_that_is_closed_lets_go_of_the_viewer(viewer, dock, run, qtbot, entered_late, held):
     begun, _ = held
     dock.run_button.click()
-    qtbot.waitUntil(begun.is_set)
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
     worker = dock._running[2]
     dock.close()
     assert worker.abort_requested
     finished = len(viewer.layers)
-    qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     for name in ("inserted", "removed", "reordered", "renamed"):
         callbacks = getattr(viewer.layers.events, name).callbacks
         assert not any("SusceptibilityMapping" in repr(callback) for callback in callbacks)

@@ -271,7 +271,7 @@ def test_of_a_slow_map_the_newest_value_alone_is_finished(dock, qtbot, gate, ran
     for calm in (0.1, 0.2, 0.3, 0.4):
         before = len(gate.begun)
         move(dock, calm)
-        qtbot.waitUntil(lambda: len(gate.begun) > before, timeout=5000)  # noqa: B023
+        qtbot.waitUntil(lambda: len(gate.begun) > before, timeout=30_000)  # noqa: B023
         assert "0%" in dock.inversion.status.text()
     np.testing.assert_array_equal(ran.data, shown)
     gate.open.set()
@@ -286,7 +286,7 @@ def test_a_fast_map_follows_the_hand_and_ends_at_the_newest_value(dock, qtbot, g
     gate.ended.clear()
     gate.open.clear()
     move(dock, 0.1)
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     for calm in (0.2, 0.3, 0.4):
         move(dock, calm)
         qtbot.wait(80)
@@ -310,7 +310,7 @@ def test_the_window_stays_alive_while_the_map_follows(dock, qtbot, gate, ran):
     start = time.monotonic()
     move(dock, 0.4)
     assert time.monotonic() - start < 0.05
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     assert dock.inversion.state is State.RUNNING
     first, second = dock.inversion.status.text().splitlines()
     assert first == "…  χ Moved calm 0.4: 0%"
@@ -327,7 +327,7 @@ def test_a_run_comes_before_a_map_that_follows(dock, viewer, qtbot, gate, ran):
     gate.open.clear()
     gate.ended.clear()
     move(dock, 0.4)
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     dock.inversion.boxes["l2"].setChecked(True)
     dock.inversion.boxes["moved"].setChecked(False)
     assert dock.inversion.run_button.isEnabled()
@@ -343,7 +343,7 @@ def test_the_slider_stands_still_while_the_chain_runs(dock, qtbot, gate):
     gate.open.clear()
     assert slider_of(dock).isEnabled()
     dock.inversion.run_button.click()
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     assert not slider_of(dock).isEnabled()
     gate.open.set()
     wait(qtbot, dock)
@@ -353,7 +353,7 @@ def test_the_slider_stands_still_while_the_chain_runs(dock, qtbot, gate):
 def test_cancel_leaves_the_map_and_the_next_move_is_followed(dock, viewer, qtbot, gate, ran):
     gate.open.clear()
     move(dock, 0.4)
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     dock.cancel_button.click()
     wait(qtbot, dock)
     assert dock.inversion.state is State.READY
@@ -382,7 +382,7 @@ def test_an_error_is_said_and_the_map_stays(dock, qtbot, ran):
 def test_a_dock_that_is_closed_follows_no_more(dock, qtbot, gate, ran):
     gate.open.clear()
     move(dock, 0.4)
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     move(dock, 0.3)
     dock.close()
     wait(qtbot, dock)
@@ -415,7 +415,7 @@ def test_a_map_that_was_deleted_does_not_come_back(dock, viewer, qtbot, ran):
 def test_a_map_deleted_while_it_follows_is_dropped(dock, viewer, qtbot, gate, ran):
     gate.open.clear()
     move(dock, 0.4)
-    qtbot.waitUntil(lambda: gate.inside == 1, timeout=5000)
+    qtbot.waitUntil(lambda: gate.inside == 1, timeout=30_000)
     viewer.layers.remove(ran)
     gate.open.set()
     wait(qtbot, dock)

@@ -136,13 +136,13 @@ def test_the_curve_grows_while_the_method_runs(dock, watched, qtbot):
     assert panel.isHidden()
     watched.open.clear()
     dock.inversion.run_button.click()
-    qtbot.waitUntil(lambda: panel.plot.curves.get("residual", []) == [0.5, 0.25, 0.125], timeout=5000)
+    qtbot.waitUntil(lambda: panel.plot.curves.get("residual", []) == [0.5, 0.25, 0.125], timeout=30_000)
     assert not panel.isHidden()
     assert panel.choice.currentText() == "Halving"
     assert "residual 0.125 at step 3" in panel.plot.caption.text()
     assert dock.progress_label.text().startswith("Halving: ")
     watched.open.set()
-    qtbot.waitUntil(lambda: not dock.is_running)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     assert panel.choice.currentText() == NAME
     assert panel.plot.curves["residual"][-1] <= 1e-3
 
@@ -153,8 +153,8 @@ def test_the_loop_says_the_residual_beside_its_label(dock, watched, qtbot):
     dock.progress_label.setText = lambda text: (heard.append(text), shown(text))
     watched.open.clear()
     dock.inversion.run_button.click()
-    qtbot.waitUntil(lambda: bool(dock.inversion.convergence.plot.curves), timeout=5000)
-    qtbot.waitUntil(lambda: any("residual 0." in text for text in heard), timeout=5000)
+    qtbot.waitUntil(lambda: bool(dock.inversion.convergence.plot.curves), timeout=30_000)
+    qtbot.waitUntil(lambda: any("residual 0." in text for text in heard), timeout=30_000)
 
 
 def test_curves_of_finished_maps_can_be_looked_at_again(dock, viewer, run):
@@ -205,9 +205,9 @@ def test_what_went_wrong_leaves_its_curve(dock, viewer, run):
 def test_a_cancelled_run_leaves_no_curve(dock, watched, qtbot):
     watched.open.clear()
     dock.inversion.run_button.click()
-    qtbot.waitUntil(lambda: bool(dock.inversion.convergence.plot.curves), timeout=5000)
+    qtbot.waitUntil(lambda: bool(dock.inversion.convergence.plot.curves), timeout=30_000)
     dock.cancel_button.click()
-    qtbot.waitUntil(lambda: not dock.is_running, timeout=5000)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     assert dock.inversion.convergence.isHidden()
 
 
@@ -286,7 +286,7 @@ def test_running_says_where_it_began(dock, run, watched, qtbot):
     watched.open.clear()
     row_of(dock).form.form.set_values(tolerance=1e-6)
     dock.inversion.run_button.click()
-    qtbot.waitUntil(lambda: "%, goes on from" in dock.inversion.status.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "%, goes on from" in dock.inversion.status.text(), timeout=30_000)
     watched.open.set()
 
 

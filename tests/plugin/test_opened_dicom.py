@@ -240,15 +240,15 @@ def test_opening_can_be_cancelled_and_the_dock_closed_meanwhile(viewer, dock, qt
     monkeypatch.setattr(scan_section, "read_layers", lambda paths: slow(held))
     dock.show()
     dock.scan.open([str(study)])
-    qtbot.waitUntil(held.is_set)
-    qtbot.waitUntil(lambda: "converting" in dock.scan.status.text())
+    qtbot.waitUntil(held.is_set, timeout=30_000)
+    qtbot.waitUntil(lambda: "converting" in dock.scan.status.text(), timeout=30_000)
     assert not dock.scan.run_button.isEnabled()
     if end == "close":
         dock.close()
-        qtbot.waitUntil(lambda: dock.scan._opening is None, timeout=5000)
+        qtbot.waitUntil(lambda: dock.scan._opening is None, timeout=30_000)
     else:
         qtbot.mouseClick(dock.scan.stop_button, Qt.MouseButton.LeftButton)
-        qtbot.waitUntil(dock.scan.run_button.isEnabled, timeout=5000)
+        qtbot.waitUntil(dock.scan.run_button.isEnabled, timeout=30_000)
         assert not dock.scan.stop_button.isVisible()
         assert dock.scan.state is State.MISSING
     assert len(viewer.layers) == 0

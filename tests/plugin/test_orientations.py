@@ -210,7 +210,7 @@ def test_in_a_real_window_from_the_menu_to_the_map(plugin, make_napari_viewer, q
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1280, 800)
     _, dock = viewer.window.add_plugin_dock_widget("napari-metaqsm", "COSMOS (several orientations)")
-    qtbot.waitUntil(lambda: dock.width() <= 400, timeout=5000)
+    qtbot.waitUntil(lambda: dock.width() <= 400, timeout=30_000)
     add_fields(viewer)
     dock.mask.choose(add_mask(viewer))
     assert press_run(dock, qtbot) == [True]

@@ -54,7 +54,7 @@ def test_result_and_progress_arrive_in_the_windows_thread(qtbot, monkeypatch):
 
     heard = Heard()
     heard.start(count, 4)
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     ((total, thread),) = heard.returned
     assert total == 6
     assert thread is not threading.main_thread()
@@ -66,7 +66,7 @@ def test_result_and_progress_arrive_in_the_windows_thread(qtbot, monkeypatch):
 def test_a_loop_that_reports_too_often_does_not_flood_the_window(qtbot):
     heard = Heard()
     heard.start(lambda: list(steps(10_000, "fast")) and announce("next"))
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     assert 2 <= len(heard.progress) < 100
     assert heard.progress[-1] == (0.0, "next")  # a new label always comes through
 
@@ -78,7 +78,7 @@ def test_points_of_a_curve_arrive_by_the_dozen_in_order_and_before_the_end(qtbot
 
     heard = Heard()
     heard.start(converge)
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     points = [each for several in heard.points for each in several]
     assert [index for _, index, _ in points] == list(range(2000))
     assert points[3] == ("residual", 3, 0.25)
@@ -95,7 +95,7 @@ def test_the_points_before_an_error_arrive(qtbot):
 
     heard = Heard()
     heard.start(diverge)
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     assert [value for several in heard.points for _, _, value in several] == [1, 2, 4]
     assert heard.order[-2:] == ["errored", "finished"]
 
@@ -112,9 +112,9 @@ def test_a_pause_in_a_loop_does_not_keep_its_points_back(qtbot):
 
     heard = Heard()
     heard.start(converge)
-    qtbot.waitUntil(lambda: sum(map(len, heard.points)) == 2, timeout=5000)
+    qtbot.waitUntil(lambda: sum(map(len, heard.points)) == 2, timeout=30_000)
     go.set()
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -129,7 +129,7 @@ def test_a_worker_that_is_kept_does_not_keep_what_it_was_given(qtbot, fails):
     volume = Volume()
     heard = Heard()
     kept = heard.start(read, volume)
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     gone = weakref.ref(volume)
     heard.errors.clear()  # an error holds on to where it was raised
     del volume
@@ -148,7 +148,7 @@ def test_every_error_arrives_and_then_it_finishes(qtbot, error):
 
     heard = Heard()
     heard.start(fail)
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     assert heard.errors == [error]
     assert heard.order == ["errored", "finished"]
 
@@ -164,9 +164,9 @@ def test_cancel_ends_the_work_without_a_result(qtbot):
 
     heard = Heard()
     running = heard.start(endless)
-    qtbot.waitUntil(begun.is_set, timeout=5000)
+    qtbot.waitUntil(begun.is_set, timeout=30_000)
     running.quit()
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     assert heard.returned == []
     assert heard.errors == []
     assert len(done) < 10**9
@@ -179,7 +179,7 @@ def test_a_result_on_its_way_to_the_window_is_held_back_once_the_work_is_stopped
     assert done.wait(5)
     time.sleep(0.2)  # it has been sent, and the window is busy with something else
     worker.quit()
-    qtbot.waitUntil(heard.finished, timeout=5000)
+    qtbot.waitUntil(heard.finished, timeout=30_000)
     assert heard.order == ["finished"]
     assert not worker.was_stopped  # so who wrote files can say that they are there
 

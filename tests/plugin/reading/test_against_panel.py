@@ -163,7 +163,7 @@ def test_another_reference_stops_what_is_being_computed(panel, qtbot, monkeypatc
 
     monkeypatch.setattr(against_module, "against", slow)
     panel.choose(panel._references[4])
-    qtbot.waitUntil(lambda: begun == ["truth"] and panel.progress.value() > 0)
+    qtbot.waitUntil(lambda: begun == ["truth"] and panel.progress.value() > 0, timeout=30_000)
     assert panel.progress.isVisible()
     panel.choose(panel._references[2])
     settle(qtbot, panel)

@@ -67,7 +67,7 @@ def test_new_values_are_told_once_and_are_in_the_study(desk, viewer, qtbot):
     desk.changed.connect(lambda: told.append(desk.study().maps["one"].max()))
     viewer.layers["one"].data = np.full(SHAPE, 1, np.float32)
     viewer.layers["one"].data = np.full(SHAPE, 2, np.float32)
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(told), timeout=30_000)
     assert told == [2]
 
 
@@ -84,15 +84,15 @@ def told(desk, qtbot):
 def test_layers_that_the_study_is_not_made_of_are_only_listed(desk, viewer, told, qtbot):
     study = desk.study()
     shapes = viewer.add_shapes([[[0, 0, 0], [1, 1, 1]]], shape_type="line")
-    qtbot.waitUntil(lambda: told == ["relisted"])
+    qtbot.waitUntil(lambda: told == ["relisted"], timeout=30_000)
     labels = viewer.add_labels(np.zeros(SHAPE, np.uint8), scale=(3.0, 0.8, 0.7), units=("mm",) * 3)
     add(viewer, "of another scan", "magnitude", (2, 5, 8, 10))
-    qtbot.waitUntil(lambda: told == ["relisted"] * 2)
+    qtbot.waitUntil(lambda: told == ["relisted"] * 2, timeout=30_000)
     labels.name = "regions"
     viewer.layers["echoes"].name = "magnitude"
-    qtbot.waitUntil(lambda: told == ["relisted"] * 3)
+    qtbot.waitUntil(lambda: told == ["relisted"] * 3, timeout=30_000)
     viewer.layers.remove(shapes)
-    qtbot.waitUntil(lambda: told == ["relisted"] * 4)
+    qtbot.waitUntil(lambda: told == ["relisted"] * 4, timeout=30_000)
     assert desk.study() is study
 
 
@@ -112,7 +112,7 @@ def test_what_the_study_is_made_of_changes_it_once(change, desk, viewer, told, q
     study = desk.study()
     change(viewer, desk)
     assert desk.study() is not study
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(told), timeout=30_000)
     qtbot.wait(10)
     assert told == ["changed"]
 
@@ -153,7 +153,7 @@ def test_every_map_follows_another_zero_and_says_so(desk, viewer, qtbot):
     region = np.zeros(SHAPE, bool)
     region[0, 0] = True
     desk.refer(Zero("thalamus", region))
-    qtbot.waitUntil(lambda: not desk.is_referring)
+    qtbot.waitUntil(lambda: not desk.is_referring, timeout=30_000)
     assert zero_record(two) == pytest.approx(
         {"region": "thalamus", "mean_ppm": 0.1, "sd_ppm": 0, "voxels": 6}, abs=1e-6
     )
@@ -161,7 +161,7 @@ def test_every_map_follows_another_zero_and_says_so(desk, viewer, qtbot):
     assert all(abs(layer.data).max() < 1e-6 for layer in desk.maps)
     desk.refer(Zero(OFFSET, offset_ppm=0.02))
     desk.refer(Zero(NONE))  # the last one asked for counts
-    qtbot.waitUntil(lambda: not desk.is_referring)
+    qtbot.waitUntil(lambda: not desk.is_referring, timeout=30_000)
     assert two.data.max() == pytest.approx(0.1)
     assert zero_record(two)["region"] == NONE
 
@@ -182,7 +182,7 @@ def test_a_map_made_later_gets_the_zero_that_the_others_were_given(desk, viewer,
     region = np.zeros(SHAPE, bool)
     region[2] = True
     desk.refer(Zero("vein", region))
-    qtbot.waitUntil(lambda: not desk.is_referring)
+    qtbot.waitUntil(lambda: not desk.is_referring, timeout=30_000)
     section = CompareSection(viewer)
     qtbot.addWidget(section)
     section.maps.findItems("one", Qt.MatchFlag.MatchExactly)[0].setCheckState(Qt.CheckState.Checked)

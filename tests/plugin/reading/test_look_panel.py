@@ -148,16 +148,16 @@ def test_the_figures_of_differences_are_those_of_numpy(panel, desk, viewer, qtbo
     apart = (viewer.layers["two"].data - viewer.layers["one"].data).astype(float)
     mean, sd = apart.mean(), apart.std(ddof=1)
     expected = f"two: {mean:+.4f} ± {sd:.4f} ({mean - 1.96 * sd:+.3f} … {mean + 1.96 * sd:+.3f})"
-    qtbot.waitUntil(lambda: expected.replace("-", "−") in panel.about.text())
+    qtbot.waitUntil(lambda: expected.replace("-", "−") in panel.about.text(), timeout=30_000)
     choose(panel.against, "two")
-    qtbot.waitUntil(lambda: f"one: {-mean:+.4f}".replace("-", "−") in panel.about.text())
+    qtbot.waitUntil(lambda: f"one: {-mean:+.4f}".replace("-", "−") in panel.about.text(), timeout=30_000)
     assert panel.comparison.cells[1].picture.title == "one − two"
 
 
 def test_a_venogram_stands_beside_the_maps(panel, desk, viewer, qtbot):
     panel.open_button.click()
     panel.beside["swi"].click()
-    qtbot.waitUntil(lambda: "SWI of one" in shown(panel))
+    qtbot.waitUntil(lambda: "SWI of one" in shown(panel), timeout=30_000)
     np.testing.assert_array_equal(desk.scan_layer(VENOGRAM).data, chi_weighted_swi(desk.study(), "one"))
     panel.beside["swi"].click()
     assert shown(panel) == ["one", "two"]

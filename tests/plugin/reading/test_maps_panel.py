@@ -65,10 +65,10 @@ def test_a_drawn_region_becomes_the_zero_of_every_map(panel, viewer, qtbot):
     panel.label.setValue(2)
     panel.apply.click()
     region = viewer.layers["drawn"].data == 2
-    qtbot.waitUntil(lambda: "drawn: 2" in str(zero_record(viewer.layers["MEDI"])))
+    qtbot.waitUntil(lambda: "drawn: 2" in str(zero_record(viewer.layers["MEDI"])), timeout=30_000)
     for name in ("TKD", "MEDI"):
         assert abs(viewer.layers[name].data[region].mean()) < 1e-6
-    qtbot.waitUntil(lambda: "ppm taken off" in panel.about.text())
+    qtbot.waitUntil(lambda: "ppm taken off" in panel.about.text(), timeout=30_000)
     assert panel.zero.currentText() == "A region"
 
 
@@ -90,11 +90,11 @@ def test_an_offset_is_taken_off_and_given_back(panel, viewer, qtbot):
     before = viewer.layers["TKD"].data.copy()
     choose_zero(panel, "An offset")
     panel.offset_ppm.setValue(0.02)
-    qtbot.waitUntil(lambda: "+0.0200 ppm" in panel.about.text())
+    qtbot.waitUntil(lambda: "+0.0200 ppm" in panel.about.text(), timeout=30_000)
     inside = before != 0
     np.testing.assert_allclose(viewer.layers["TKD"].data[inside], before[inside] - 0.02, atol=1e-6)
     choose_zero(panel, "As the method gave it")
-    qtbot.waitUntil(lambda: zero_record(viewer.layers["TKD"])["region"] == "none")
+    qtbot.waitUntil(lambda: zero_record(viewer.layers["TKD"])["region"] == "none", timeout=30_000)
     np.testing.assert_array_equal(viewer.layers["TKD"].data, before)
 
 

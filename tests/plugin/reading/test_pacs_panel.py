@@ -212,7 +212,7 @@ def test_a_second_export_into_the_same_folder_is_refused_and_leaves_the_first(pa
 
 def test_without_a_map_nothing_can_be_exported(panel, viewer, qtbot):
     viewer.layers.clear()
-    qtbot.waitUntil(lambda: not panel.export_button.isEnabled(), timeout=2000)
+    qtbot.waitUntil(lambda: not panel.export_button.isEnabled(), timeout=30_000)
     assert panel.source.text() == ""
 
 

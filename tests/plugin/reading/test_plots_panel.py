@@ -204,7 +204,7 @@ def test_nothing_is_computed_for_a_plot_that_nobody_sees(viewer, desk, qtbot, mo
     qtbot.wait(3 * plots_module.QUIET_MS)
     assert computed == []
     panel.show()
-    qtbot.waitUntil(lambda: len(computed) == 1)
+    qtbot.waitUntil(lambda: len(computed) == 1, timeout=30_000)
     qtbot.waitUntil(lambda: not panel._latest.is_busy, timeout=30_000)
     panel.release()
 
@@ -219,7 +219,7 @@ def test_of_many_changes_while_one_is_computed_the_last_alone_is_computed(viewer
 
     monkeypatch.setattr(plots_module, "distribution", slow)
     panel.kind.setCurrentIndex(panel.kind.findData(HISTOGRAM))
-    qtbot.waitUntil(lambda: len(computed) == 1)
+    qtbot.waitUntil(lambda: len(computed) == 1, timeout=30_000)
     for value in (1.0, 2.0, 3.0):
         viewer.layers["χ two"].data = np.full(SHAPE, value)
         qtbot.wait(60)

@@ -65,7 +65,7 @@ def panel(desk, qtbot):
     panel.show()
     yield panel
     panel.release()
-    qtbot.waitUntil(lambda: not panel.is_measuring)
+    qtbot.waitUntil(lambda: not panel.is_measuring, timeout=30_000)
     panel.close()
     panel.deleteLater()
 
@@ -74,13 +74,13 @@ def panel(desk, qtbot):
 def layer(viewer, panel, qtbot):
     """Drawn regions, measured."""
     layer = viewer.add_labels(drawing(), name="drawn", **PLACE)
-    qtbot.waitUntil(lambda: panel.labels_layer is layer and bool(panel.measures))
+    qtbot.waitUntil(lambda: panel.labels_layer is layer and bool(panel.measures), timeout=30_000)
     settle(panel, qtbot)
     return layer
 
 
 def settle(panel, qtbot):
-    qtbot.waitUntil(lambda: not panel.is_measuring)
+    qtbot.waitUntil(lambda: not panel.is_measuring, timeout=30_000)
 
 
 def cell(panel, label, title):
@@ -173,22 +173,22 @@ def test_it_follows_every_stroke(panel, layer, qtbot, stroke):
         found = {r.label: r.voxels for r in panel.measures}
         assert found == {n: (layer.data == n).sum() for n in np.unique(layer.data) if n}
 
-    qtbot.waitUntil(follows, timeout=3000)
+    qtbot.waitUntil(follows, timeout=30_000)
 
 
 def test_it_follows_undo_also_after_scrolling(panel, layer, viewer, qtbot):
     layer.paint((4, 15, 15), 1)
-    qtbot.waitUntil(lambda: 1 in labels_shown(panel))
+    qtbot.waitUntil(lambda: 1 in labels_shown(panel), timeout=30_000)
     viewer.dims.set_point(0, 9)
     layer.undo()
-    qtbot.waitUntil(lambda: 1 not in labels_shown(panel))
+    qtbot.waitUntil(lambda: 1 not in labels_shown(panel), timeout=30_000)
 
 
 def test_a_hidden_layer_that_gets_other_regions_is_measured(panel, layer, qtbot):
     layer.visible = False
     settle(panel, qtbot)
     layer.data = np.where(drawing() == 2, 4, 0)
-    qtbot.waitUntil(lambda: labels_shown(panel) == [4])
+    qtbot.waitUntil(lambda: labels_shown(panel) == [4], timeout=30_000)
 
 
 def test_scrolling_measures_nothing(panel, layer, viewer, qtbot):
@@ -199,30 +199,32 @@ def test_scrolling_measures_nothing(panel, layer, viewer, qtbot):
     qtbot.wait(3 * QUIET_MS)
     assert not told
     layer.paint((4, 15, 15), 1)  # while a stroke is measured
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(told), timeout=30_000)
 
 
 def test_it_follows_new_values_and_new_maps(panel, layer, viewer, qtbot):
     before = panel.measures.region(2).maps["TKD"].mean
     tkd = viewer.layers["TKD"]
     tkd.data = np.where(tkd.data == 0, 0, tkd.data + 0.25)  # another reference
-    qtbot.waitUntil(lambda: panel.measures.region(2).maps["TKD"].mean == pytest.approx(before + 0.25))
+    qtbot.waitUntil(
+        lambda: panel.measures.region(2).maps["TKD"].mean == pytest.approx(before + 0.25), timeout=30_000
+    )
     add_map(viewer, "iLSQR", 9)
-    qtbot.waitUntil(lambda: panel.measures.titles == (*TITLES, "iLSQR"))
+    qtbot.waitUntil(lambda: panel.measures.titles == (*TITLES, "iLSQR"), timeout=30_000)
     assert f"iLSQR\n{SD} ppm" in titles(panel)
     viewer.layers.remove("TKD")
-    qtbot.waitUntil(lambda: panel.measures.titles == ("MEDI", "iLSQR"))
+    qtbot.waitUntil(lambda: panel.measures.titles == ("MEDI", "iLSQR"), timeout=30_000)
 
 
 def test_the_layer_chosen_last_wins(panel, layer, viewer, qtbot):
     other = viewer.add_labels(np.full(SHAPE, 4, np.uint8), name="other", **PLACE)
-    qtbot.waitUntil(lambda: panel.labels_layer is other)
+    qtbot.waitUntil(lambda: panel.labels_layer is other, timeout=30_000)
     told = []
     panel.measured.connect(lambda: told.append([r.label for r in panel.measures]))
     for chosen in (layer, other) * 5:
         panel.choice.choose(chosen)
     settle(panel, qtbot)
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(told), timeout=30_000)
     assert told[-1] == [4]
     assert panel.choice.combo.currentText() == "other"
 
@@ -238,7 +240,7 @@ def test_a_click_goes_to_the_region_and_takes_its_label(panel, layer, desk, view
     # New figures select the row again, but go nowhere.
     viewer.dims.set_point(0, 12)
     layer.paint((4, 15, 15), 1)
-    qtbot.waitUntil(lambda: 1 in labels_shown(panel))
+    qtbot.waitUntil(lambda: 1 in labels_shown(panel), timeout=30_000)
     assert [r.label for r in panel.table.selected] == [7]
     assert panel.table.current.label == 7
     assert desk.voxel[0] == 4
@@ -266,7 +268,7 @@ def test_columns_sort_as_numbers_and_what_is_not_known_stands_last(panel, layer,
     assert labels_shown(panel) == [*reversed(known), 7]
     # A stroke keeps the order that was chosen.
     layer.paint((4, 15, 15), 1)
-    qtbot.waitUntil(lambda: 1 in labels_shown(panel))
+    qtbot.waitUntil(lambda: 1 in labels_shown(panel), timeout=30_000)
     mean = {r.label: r.maps["MEDI"].mean for r in panel.measures}
     assert labels_shown(panel) == [*sorted((n for n in mean if n != 7), key=mean.get, reverse=True), 7]
 
@@ -287,11 +289,11 @@ def test_the_share_of_unreliable_voxels_has_a_column_where_it_is_known(panel, la
     unreliable = np.zeros(SHAPE, bool)
     unreliable[3] = True
     panel.set_unreliable(unreliable)
-    qtbot.waitUntil(lambda: "Unreliable\n%" in titles(panel))
+    qtbot.waitUntil(lambda: "Unreliable\n%" in titles(panel), timeout=30_000)
     assert cell(panel, 2, "Unreliable\n%") == "33"
     assert cell(panel, 2, "") == MARK
     panel.set_unreliable(np.zeros((2, 2, 2), bool))
-    qtbot.waitUntil(lambda: panel.measures is None)
+    qtbot.waitUntil(lambda: panel.measures is None, timeout=30_000)
     assert "unreliable voxels are (2, 2, 2) voxels" in panel.status.text()
     assert panel.model.rowCount() == 0
     assert not panel.copy_button.isEnabled()
@@ -329,7 +331,7 @@ def test_a_typed_name_stays_with_the_layer(panel, layer, viewer, qtbot):
     assert panel.measures.region(5).name == "red nucleus"
     assert names_of(layer) == {5: "red nucleus"}
     layer.paint((4, 15, 15), 1)
-    qtbot.waitUntil(lambda: 1 in labels_shown(panel))
+    qtbot.waitUntil(lambda: 1 in labels_shown(panel), timeout=30_000)
     assert cell(panel, 5, "Region") == "red nucleus"
     with qtbot.waitSignal(panel.measured):
         type_name(panel, qtbot, 5, "")
@@ -341,9 +343,9 @@ def test_a_typed_name_stays_with_the_layer(panel, layer, viewer, qtbot):
 def test_names_come_from_features_and_from_freesurfer_where_the_layer_says_so(panel, layer, qtbot):
     assert cell(panel, 5, "Region") == "region 5"
     layer.name = "sub-01_aseg"
-    qtbot.waitUntil(lambda: cell(panel, 5, "Region") == "left inferior lateral ventricle")
+    qtbot.waitUntil(lambda: cell(panel, 5, "Region") == "left inferior lateral ventricle", timeout=30_000)
     layer.features = {"index": [2, 5], "name": ["core", ""]}
-    qtbot.waitUntil(lambda: cell(panel, 2, "Region") == "core")
+    qtbot.waitUntil(lambda: cell(panel, 2, "Region") == "core", timeout=30_000)
     assert cell(panel, 5, "Region") == "left inferior lateral ventricle"
 
 
@@ -363,7 +365,7 @@ def test_copying_takes_figures_and_titles_to_a_spreadsheet(panel, layer, qtbot):
     click(panel, qtbot, 5, Qt.KeyboardModifier.ControlModifier)
     panel.table.setFocus()
     panel.activateWindow()
-    qtbot.waitUntil(panel.table.hasFocus)
+    qtbot.waitUntil(panel.table.hasFocus, timeout=30_000)
     qtbot.keyClick(panel.table, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     rows = QApplication.clipboard().text().split("\n")
     assert [row.split("\t")[0] for row in rows] == ["Region", "region 5", "region 30"]
@@ -388,7 +390,7 @@ def test_the_names_stay_while_the_figures_scroll_and_share_their_rows(panel, lay
     for action in panel.statistics.values():
         action.setChecked(True)
     bar = panel.table.horizontalScrollBar()
-    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    qtbot.waitUntil(lambda: bar.maximum() > 0, timeout=30_000)
     names = panel.table.names
 
     def place():
@@ -420,16 +422,16 @@ def test_a_drawing_begins_with_one_button(panel, viewer, qtbot):
     assert geometry_of(layer).voxel_size_mm == pytest.approx(PLACE["scale"])
     assert viewer.layers.selection.active is layer
     assert (layer.mode, layer.selected_label, viewer.dims.ndisplay) == ("paint", 1, 2)
-    qtbot.waitUntil(lambda: panel.measures is not None)
+    qtbot.waitUntil(lambda: panel.measures is not None, timeout=30_000)
     assert panel.status.text() == "Nothing is drawn in 'Regions' yet: paint in the picture"
     layer.paint((4, 5, 5), 1)
-    qtbot.waitUntil(lambda: labels_shown(panel) == [1])
+    qtbot.waitUntil(lambda: labels_shown(panel) == [1], timeout=30_000)
     panel.choice.new_region.click()
     assert panel.labels_layer is layer
     assert layer.selected_label == 2
     panel.choice.new_layer.click()
     assert panel.labels_layer is not layer
-    qtbot.waitUntil(lambda: panel.choice.combo.currentText() == panel.labels_layer.name)
+    qtbot.waitUntil(lambda: panel.choice.combo.currentText() == panel.labels_layer.name, timeout=30_000)
 
 
 def test_the_newest_drawing_is_taken_until_the_reader_chooses(panel, layer, viewer, qtbot):
@@ -437,31 +439,35 @@ def test_the_newest_drawing_is_taken_until_the_reader_chooses(panel, layer, view
     second = viewer.add_labels(drawing(), name="second", **PLACE)
     viewer.add_labels(np.ones(SHAPE, np.uint8), name="mask", **known, **PLACE)
     combo = panel.choice.combo
-    qtbot.waitUntil(lambda: combo.count() == 4)
+    qtbot.waitUntil(lambda: combo.count() == 4, timeout=30_000)
     assert panel.labels_layer is second  # and not the mask, which is newer
     assert [combo.itemText(n) for n in range(1, combo.count())] == ["drawn", "second", "mask"]
     combo.setCurrentIndex(3)
     combo.activated.emit(3)
-    qtbot.waitUntil(lambda: labels_shown(panel) == [1])
+    qtbot.waitUntil(lambda: labels_shown(panel) == [1], timeout=30_000)
     assert panel.measures.region(1).voxels == second.data.size
     viewer.add_labels(drawing(), name="third", **PLACE)
-    qtbot.waitUntil(lambda: combo.count() == 5)
+    qtbot.waitUntil(lambda: combo.count() == 5, timeout=30_000)
     assert panel.labels_layer.name == "mask"
     viewer.layers.remove("mask")
-    qtbot.waitUntil(lambda: panel.labels_layer is not None and panel.labels_layer.name == "third")
+    qtbot.waitUntil(
+        lambda: panel.labels_layer is not None and panel.labels_layer.name == "third", timeout=30_000
+    )
 
 
 def test_every_state_is_said_in_words(panel, viewer, desk, qtbot):
     assert panel.measures is None
     assert panel.status.text() == "Draw a region, or choose a Labels layer"
     viewer.add_labels(np.ones((3, 3, 3), np.uint8), name="atlas")
-    qtbot.waitUntil(lambda: "'atlas' lies on another grid than the maps" in panel.status.text())
+    qtbot.waitUntil(
+        lambda: "'atlas' lies on another grid than the maps" in panel.status.text(), timeout=30_000
+    )
     layer = viewer.add_labels(drawing(), name="drawn", **PLACE)
-    qtbot.waitUntil(lambda: bool(panel.measures))
+    qtbot.waitUntil(lambda: bool(panel.measures), timeout=30_000)
     viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: panel.measures is None)
+    qtbot.waitUntil(lambda: panel.measures is None, timeout=30_000)
     desk.choose([])
-    qtbot.waitUntil(lambda: "No map is chosen" in panel.status.text())
+    qtbot.waitUntil(lambda: "No map is chosen" in panel.status.text(), timeout=30_000)
     assert not panel.choice.new_layer.isEnabled()
 
 
@@ -475,7 +481,7 @@ def test_nothing_is_left_after_fifty_rounds(viewer, desk, qtbot):
         panel = RegionsPanel(desk)
         assert panel.labels_layer is layer
         panel.release()
-        qtbot.waitUntil(lambda panel=panel: not panel.is_measuring)
+        qtbot.waitUntil(lambda panel=panel: not panel.is_measuring, timeout=30_000)
         left.append(weakref.ref(panel))
         panel.deleteLater()
         del panel
@@ -495,7 +501,7 @@ def test_a_panel_released_while_it_measures_shows_nothing_more(desk, viewer, qtb
     told = []
     panel.measured.connect(lambda: told.append(1))
     panel.release()
-    qtbot.waitUntil(lambda: not panel.is_measuring)
+    qtbot.waitUntil(lambda: not panel.is_measuring, timeout=30_000)
     assert not told
     assert panel.measures is None
     panel.deleteLater()
@@ -503,7 +509,7 @@ def test_a_panel_released_while_it_measures_shows_nothing_more(desk, viewer, qtb
 
 def test_the_choices_come_back(panel, layer, viewer, qtbot):
     other = viewer.add_labels(drawing(), name="other", **PLACE)
-    qtbot.waitUntil(lambda: panel.labels_layer is other)
+    qtbot.waitUntil(lambda: panel.labels_layer is other, timeout=30_000)
     panel.choice.choose(layer)
     panel.unit.setCurrentText("ppb")
     panel.statistics["p95"].setChecked(True)
@@ -513,11 +519,11 @@ def test_the_choices_come_back(panel, layer, viewer, qtbot):
     again.restore(kept)
     assert again.labels_layer is layer
     assert again.state() == panel.state()
-    qtbot.waitUntil(lambda: titles(again) == titles(panel))
+    qtbot.waitUntil(lambda: titles(again) == titles(panel), timeout=30_000)
     again.restore({**kept, "layer": "gone by now"})
     assert again.labels_layer is layer
     again.release()
-    qtbot.waitUntil(lambda: not again.is_measuring)
+    qtbot.waitUntil(lambda: not again.is_measuring, timeout=30_000)
     again.deleteLater()
 
 
@@ -546,7 +552,7 @@ def test_it_fits_a_low_dock_of_a_real_window(make_napari_viewer_proxy, qtbot):
     assert panel.minimumSizeHint().height() <= 260
     panel.choice.new_region.click()
     panel.labels_layer.paint((4, 5, 5), 1)
-    qtbot.waitUntil(lambda: labels_shown(panel) == [1])
+    qtbot.waitUntil(lambda: labels_shown(panel) == [1], timeout=30_000)
     assert panel.measures.region(1).voxels == (panel.labels_layer.data == 1).sum()
     assert not math.isnan(panel.measures.region(1).maps["TKD"].mean)
     # In the window's own style the names stand on the lines of their figures.

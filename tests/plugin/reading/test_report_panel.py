@@ -133,12 +133,12 @@ def test_methods_and_bibtex_are_copied(panel):
 
 def test_without_a_map_nothing_can_be_reported(panel, desk, viewer, qtbot):
     desk.choose([])
-    qtbot.waitUntil(lambda: not panel.report_button.isEnabled())
+    qtbot.waitUntil(lambda: not panel.report_button.isEnabled(), timeout=30_000)
     assert not panel.methods_button.isEnabled()
     assert "No map is chosen" in panel.status.text()
     assert panel.documents() == []
     add_map(viewer, "again")
-    qtbot.waitUntil(panel.report_button.isEnabled)
+    qtbot.waitUntil(panel.report_button.isEnabled, timeout=30_000)
     assert panel.status.text() == ""
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(panel, qtbot, tmp_path):
     panel.included["pictures"].setChecked(False)
     panel.write(tmp_path / "file")
     qtbot.waitUntil(lambda: "cannot be written to" in panel.status.text(), timeout=60_000)
-    qtbot.waitUntil(panel.report_button.isEnabled)
+    qtbot.waitUntil(panel.report_button.isEnabled, timeout=30_000)
 
 
 def test_documents_write_themselves_into_a_folder(panel, tmp_path):

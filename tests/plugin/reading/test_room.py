@@ -61,12 +61,12 @@ def fill(viewer):
 
 def read(room, qtbot):
     """What a reader does: probe a spot, see it in the table, compare the maps, measure against one."""
-    qtbot.waitUntil(lambda: len(room.regions.measures or ()) == 2)
+    qtbot.waitUntil(lambda: len(room.regions.measures or ()) == 2, timeout=30_000)
     room.spots.probe_button.click()
     room.spots.probe(SPOT)
-    qtbot.waitUntil(lambda: len(room.spots.spots) == 1)
+    qtbot.waitUntil(lambda: len(room.spots.spots) == 1, timeout=30_000)
     room.veil.how.setCurrentText("veil")
-    qtbot.waitUntil(lambda: room.veil.reliability is not None)
+    qtbot.waitUntil(lambda: room.veil.reliability is not None, timeout=30_000)
     room.look.open_button.click()
     assert room.look.comparison is not None
     room.against.choose(room.desk.maps[0])
@@ -148,7 +148,7 @@ def settle(qtbot, room, before=None):
         assert room() is None
         assert more()[1] == {}
 
-    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0)
+    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=30_000)
     qtbot.waitUntil(is_settled, timeout=10_000)
     return more()[0]
 
@@ -175,7 +175,7 @@ def at_rest(room, qtbot):
     qtbot.waitUntil(
         lambda: QThreadPool.globalInstance().activeThreadCount() == 0 and not running_timers(room)
     )
-    qtbot.waitUntil(lambda: not room.regions.is_measuring and not room.veil.is_measuring)
+    qtbot.waitUntil(lambda: not room.regions.is_measuring and not room.veil.is_measuring, timeout=30_000)
 
 
 def test_fifty_rooms_leave_nothing_behind(viewer, qtbot):
@@ -210,7 +210,7 @@ def test_a_layer_that_is_none_of_the_study_calls_for_no_measuring(room, viewer, 
     assert room.plots.line.points is not None
     assert told == []
     viewer.layers["two"].name = "second"
-    qtbot.waitUntil(lambda: len(told) >= 3)
+    qtbot.waitUntil(lambda: len(told) >= 3, timeout=30_000)
 
 
 @pytest.mark.window
@@ -224,7 +224,7 @@ def test_closing_the_dock_takes_the_tables_below_along_and_leaves_nothing_behind
     def open_and_close():
         room = ReadingRoom(viewer)
         viewer.window.add_dock_widget(room, name="Reading room")
-        qtbot.waitUntil(lambda: room.measures.isVisible())
+        qtbot.waitUntil(lambda: room.measures.isVisible(), timeout=30_000)
         assert set(viewer.window.dock_widgets) == {"Reading room", "Measure"}
         read(room, qtbot)
         viewer.window.remove_dock_widget(room)
@@ -255,7 +255,7 @@ def ended(room, qtbot, work, *args):
 def kept(room, qtbot, tmp_path):
     """The folder of a reading that was saved."""
     room.spots.probe(SPOT)
-    qtbot.waitUntil(lambda: len(room.spots.spots) == 1)
+    qtbot.waitUntil(lambda: len(room.spots.spots) == 1, timeout=30_000)
     at_rest(room, qtbot)
     assert ended(room, qtbot, room.save, tmp_path / "kept"), room.status.text()
     return tmp_path / "kept"
@@ -364,7 +364,7 @@ def test_a_room_may_be_closed_while_it_works(what, room, viewer, qtbot, kept, tm
         room.spots.probe(SPOT)
     before = [layer.name for layer in viewer.layers if layer.name not in ("spots", "spot numbers")]
     room.release()
-    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0)
+    qtbot.waitUntil(lambda: QThreadPool.globalInstance().activeThreadCount() == 0, timeout=30_000)
     qtbot.wait(20)
     assert [layer.name for layer in viewer.layers] == before
     assert not [f.name for f in tmp_path.iterdir() if f.name.startswith(".")]
@@ -453,10 +453,15 @@ def test_the_theme_may_change_to_light_and_back(room, viewer, qtbot):
 
 def test_a_map_that_is_computed_anew_is_followed_everywhere(room, viewer, qtbot):
     room.spots.probe(SPOT)
-    qtbot.waitUntil(lambda: len(room.spots.spots) == 1)
+    qtbot.waitUntil(lambda: len(room.spots.spots) == 1, timeout=30_000)
     before = room.regions.measures.region(1).maps["one"].mean
     peak = room.spots.spots[0].methods["one"].peak
     layer = viewer.layers["one"]
     layer.data = np.where(layer.data != 0, layer.data + np.float32(0.1), 0)
-    qtbot.waitUntil(lambda: room.regions.measures.region(1).maps["one"].mean == pytest.approx(before + 0.1))
-    qtbot.waitUntil(lambda: room.spots.spots[0].methods["one"].peak == pytest.approx(peak + 0.1))
+    qtbot.waitUntil(
+        lambda: room.regions.measures.region(1).maps["one"].mean == pytest.approx(before + 0.1),
+        timeout=30_000,
+    )
+    qtbot.waitUntil(
+        lambda: room.spots.spots[0].methods["one"].peak == pytest.approx(peak + 0.1), timeout=30_000
+    )

@@ -64,14 +64,14 @@ def panel(desk, qtbot):
     panel.show()
     yield panel
     panel.release()
-    qtbot.waitUntil(lambda: not panel.is_probing)
+    qtbot.waitUntil(lambda: not panel.is_probing, timeout=30_000)
 
 
 def settle(panel, qtbot):
     """Until nothing is measured, also what a layer that was added called for."""
     for _ in range(3):
         qtbot.wait(10)
-        qtbot.waitUntil(lambda: not panel.is_probing)
+        qtbot.waitUntil(lambda: not panel.is_probing, timeout=30_000)
 
 
 def click(viewer, place, cell=(0, 0), dragged=False):
@@ -92,7 +92,7 @@ def click(viewer, place, cell=(0, 0), dragged=False):
 def probe_both(panel, qtbot):
     for count, voxel in enumerate((BLOOD, CALCIUM), 1):
         panel.probe(voxel)
-        qtbot.waitUntil(lambda count=count: len(panel.spots) == count)
+        qtbot.waitUntil(lambda count=count: len(panel.spots) == count, timeout=30_000)
     settle(panel, qtbot)
 
 
@@ -127,7 +127,7 @@ def test_panning_and_painting_are_no_clicks(panel, viewer, qtbot):
     assert panel.spots == []
     drawing.mode = "pan_zoom"
     click(viewer, np.multiply(BLOOD, SIZE))
-    qtbot.waitUntil(lambda: len(panel.spots) == 1)
+    qtbot.waitUntil(lambda: len(panel.spots) == 1, timeout=30_000)
     assert viewer.layers.selection.active is drawing  # new layers do not take the brush away
 
 
@@ -156,7 +156,7 @@ def test_in_a_comparison_the_voxel_is_that_of_the_clicked_cell(panel, viewer, de
         place[seen] = start[seen] + steps[seen] * CALCIUM[of]
     index = viewer.layers.index(cell.layer)
     click(viewer, place, viewer.canvas.grid.position(index, viewer.layers))
-    qtbot.waitUntil(lambda: len(panel.spots) == 1)
+    qtbot.waitUntil(lambda: len(panel.spots) == 1, timeout=30_000)
     assert panel.spots[0].clicked == CALCIUM
     settle(panel, qtbot)
     assert not any(viewer.layers[name].visible for name in (REGIONS, NUMBERS))  # no cell of their own
@@ -206,7 +206,7 @@ def test_the_same_spot_is_not_listed_twice(panel, qtbot):
 def test_clicks_in_quick_succession_are_all_measured(panel, qtbot):
     panel.probe(BLOOD)
     panel.probe(CALCIUM)
-    qtbot.waitUntil(lambda: len(panel.spots) == 2)
+    qtbot.waitUntil(lambda: len(panel.spots) == 2, timeout=30_000)
     assert [spot.sign for spot in panel.spots] == [1, -1]
 
 
@@ -263,16 +263,16 @@ def test_other_values_are_measured_anew(panel, desk, viewer, qtbot):
         assert new.methods["TV"].mean == pytest.approx(old.methods["TV"].mean + 0.05, abs=1e-6)
         assert new.methods["TKD"] == old.methods["TKD"]
     add_map(viewer, "MEDI", 5)
-    qtbot.waitUntil(lambda: all("MEDI" in spot.methods for spot in panel.spots))
+    qtbot.waitUntil(lambda: all("MEDI" in spot.methods for spot in panel.spots), timeout=30_000)
 
 
 def test_where_the_lead_map_is_gone_another_one_leads(panel, viewer, qtbot):
     panel.lead.setCurrentText("TV")
     panel.probe(BLOOD)
-    qtbot.waitUntil(lambda: len(panel.spots) == 1)
+    qtbot.waitUntil(lambda: len(panel.spots) == 1, timeout=30_000)
     assert panel.spots[0].lead == "TV"
     viewer.layers.remove("TV")
-    qtbot.waitUntil(lambda: list(panel.spots[0].methods) == ["TKD"])
+    qtbot.waitUntil(lambda: list(panel.spots[0].methods) == ["TKD"], timeout=30_000)
     assert panel.spots[0].lead == "TKD"
 
 
@@ -280,10 +280,10 @@ def test_what_cannot_be_probed_is_said(panel, desk, viewer, qtbot):
     for title in ("TKD", "TV"):
         viewer.layers[title].data = values(0) * (np.indices(SHAPE)[1] > 8)
     panel.probe((8, 1, 1))
-    qtbot.waitUntil(lambda: "TKD is not known within 3 mm" in panel.status.text())
+    qtbot.waitUntil(lambda: "TKD is not known within 3 mm" in panel.status.text(), timeout=30_000)
     assert panel.spots == []
     desk.choose([])
-    qtbot.waitUntil(lambda: not panel.probe_button.isEnabled())
+    qtbot.waitUntil(lambda: not panel.probe_button.isEnabled(), timeout=30_000)
     assert panel.status.text().startswith("No map is chosen")
 
 
@@ -306,10 +306,10 @@ def test_a_reading_comes_back(panel, desk, qtbot):
 def test_what_is_unreliable_lowers_the_confidence(panel, qtbot):
     probe_both(panel, qtbot)
     panel.set_unreliable(np.ones(SHAPE, bool))
-    qtbot.waitUntil(lambda: panel.spots[0].unreliable == 1)
+    qtbot.waitUntil(lambda: panel.spots[0].unreliable == 1, timeout=30_000)
     assert "100 % of it being unreliable" in panel.details.text()
     panel.set_unreliable(np.ones((2, 2, 2), bool))  # of other maps
-    qtbot.waitUntil(lambda: panel.spots[0].unreliable is None)
+    qtbot.waitUntil(lambda: panel.spots[0].unreliable is None, timeout=30_000)
 
 
 def test_nothing_is_left_after_fifty_rounds(viewer, desk, qtbot):
@@ -337,7 +337,7 @@ def test_the_veil_lies_over_what_is_unreliable_and_tells_why(desk, viewer, qtbot
     veil = VeilControl(desk)
     qtbot.addWidget(veil)
     with qtbot.waitSignal(veil.changed):
-        qtbot.waitUntil(lambda: not veil.is_measuring)
+        qtbot.waitUntil(lambda: not veil.is_measuring, timeout=30_000)
     expected = reliability(desk.study())
     np.testing.assert_array_equal(veil.unreliable, expected.unreliable)
     assert f"{100 * expected.share:.1f} % of the voxels are unreliable" in veil.status.text()
@@ -351,7 +351,7 @@ def test_the_veil_lies_over_what_is_unreliable_and_tells_why(desk, viewer, qtbot
     assert viewer.layers[NAME] is layer
     assert layer.contour == 1
     viewer.layers["TV"].data = values(1, 2.0)
-    qtbot.waitUntil(lambda: not np.array_equal(layer.data != 0, expected.unreliable))
+    qtbot.waitUntil(lambda: not np.array_equal(layer.data != 0, expected.unreliable), timeout=30_000)
     comparison = compare(viewer, desk.maps)
     assert not layer.visible
     comparison.close()
@@ -360,6 +360,6 @@ def test_the_veil_lies_over_what_is_unreliable_and_tells_why(desk, viewer, qtbot
     assert NAME not in viewer.layers
     veil.how.setCurrentText(VEIL)
     desk.choose([])
-    qtbot.waitUntil(lambda: veil.unreliable is None)
+    qtbot.waitUntil(lambda: veil.unreliable is None, timeout=30_000)
     assert NAME not in viewer.layers
     veil.release()
