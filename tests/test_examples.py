@@ -37,14 +37,17 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def test_reconstruct_one_scan(run, tmp_path):
-    """On a copy of the bundled head with a mask in it, for to find one takes longer than all the rest."""
+    """On the middle of the bundled head, with a mask, for to find one takes longer than all the rest."""
     folder = shutil.copytree(resource("samples/philips_2echo"), tmp_path / "head")
+    for file in folder.glob("*.nii*"):
+        image = nib.load(file).slicer[:, :, 14:40]
+        nib.save(nib.Nifti1Image(np.array(image.dataobj), image.affine, image.header), file)
     magnitude = nib.load(next(folder.glob("*echo-1_part-mag*.nii*")))
     values = magnitude.get_fdata()
     mask = (values > 0.2 * values.max()).astype(np.uint8)
     nib.save(nib.Nifti1Image(mask, magnitude.affine), folder / "mask.nii.gz")
     out = run("reconstruct_one_scan.py", str(folder))
-    assert "(80, 80, 53) voxels, echoes at 2.3, 4.6 ms, 3 T" in out
+    assert "(80, 80, 26) voxels, echoes at 2.3, 4.6 ms, 3 T" in out
     assert "susceptibility_tkd" in out
     assert (tmp_path / "maps/maps.png").is_file()
     chi = nib.load(tmp_path / "maps/susceptibility_tkd.nii.gz").get_fdata()
