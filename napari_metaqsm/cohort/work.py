@@ -96,10 +96,6 @@ class Failure:
     outside: bool = False
 
 
-class Unfit(InputError):
-    """A worker that can do no scan at all."""
-
-
 @dataclass(frozen=True)
 class Unchanged:
     """A finished scan whose files have another time, but the content that its record names."""
@@ -115,14 +111,17 @@ def _part(function: Callable[..., Any], writes: bool = False) -> Callable[..., A
         before = given.seconds if isinstance(given, Part) else 0.0
         started = time.perf_counter()
         worker = f"{socket.gethostname()}:{os.getpid()}"
+        unfit = _unfit(job)
+        if unfit:
+            return Failure(unfit, round(before, 3), worker, outside=True)
         try:
-            _check_fit(job)
             with running():  # what the steps notice is in their record
                 made = function(given, job, *others)
         except Exception as error:  # the outermost edge: one scan must not stop the others
             seconds = before + time.perf_counter() - started
-            outside = isinstance(error, Unfit) or (writes and _of_storage(error))
-            return Failure(in_words(error), round(seconds, 3), worker, outside)
+            unfit = _unfit(job)  # a folder may have gone meanwhile
+            outside = bool(unfit) or (writes and _of_storage(error))
+            return Failure(unfit or in_words(error), round(seconds, 3), worker, outside)
         seconds = before + time.perf_counter() - started
         if isinstance(made, Part):
             made = dataclasses.replace(made, seconds=round(seconds, 3), worker=worker)
@@ -131,15 +130,16 @@ def _part(function: Callable[..., Any], writes: bool = False) -> Callable[..., A
     return part
 
 
-def _check_fit(job: Job) -> None:
-    """Raise `Unfit` where this process cannot see the folders, or is of another version."""
+def _unfit(job: Job) -> str:
+    """In words why this process can do no scan at all: another version, folders it does not see; else ""."""
     here = socket.gethostname()
     if own_version() != job.version:
-        raise Unfit(f"the worker on {here} has napari-metaqsm {own_version()}; it must be {job.version}")
+        return f"the worker on {here} has napari-metaqsm {own_version()}; it must be {job.version}"
     for what, folder in (("dataset", job.item.scan.dataset), ("folder of the derivatives", job.out)):
         # Where a network folder was there may be an empty one now, on the local disk.
-        if not (folder / DATASET).is_file():
-            raise Unfit(f"the {what} has gone, or is not seen on {here}: {folder}")
+        if not os.path.isfile(folder / DATASET):  # which raises nothing where a network folder is stale
+            return f"the {what} has gone, or is not seen on {here}: {folder}"
+    return ""
 
 
 def in_words(error: BaseException) -> str:

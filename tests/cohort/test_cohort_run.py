@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import shutil
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -191,6 +192,10 @@ def test_a_disk_that_is_full_or_fills_up_is_told_in_words_and_what_is_done_is_ke
     assert code == 1
     assert f"stopped, since {OUTSIDE_FAILURES} scans in a row failed for it: {FULL}" in err.splitlines()[-1]
     assert made_at(out) == before
+    # What was being written when it stopped goes when its worker has come to the end of it.
+    patience = time.monotonic() + 60
+    while list(out.rglob(".metaqsm-*")) and time.monotonic() < patience:
+        time.sleep(0.05)
     assert not list(out.rglob(".metaqsm-*"))
 
 

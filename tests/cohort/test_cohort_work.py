@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import re
+from collections import UserDict
 
 import made_bids
 import numpy as np
@@ -120,6 +121,21 @@ def test_a_folder_that_has_gone_and_a_worker_of_another_version_are_no_fault_of_
     given = read(None, job)
     assert given.outside
     assert "the dataset has gone, or is not seen on " in given.reason
+
+
+def test_a_folder_that_goes_while_a_scan_is_written_is_told_as_one_that_has_gone(job, tmp_path):
+    class Departing(UserDict):
+        def keys(self):
+            job.out.rename(tmp_path / "elsewhere")
+            return super().keys()
+
+    part = report(computed(job), job)
+    result = dataclasses.replace(part.result, maps=Departing(part.result.maps))
+    given = store(dataclasses.replace(part, result=result), job)
+    assert (tmp_path / "elsewhere").is_dir()
+    assert given.outside
+    assert "the folder of the derivatives has gone, or is not seen on " in given.reason
+    assert not job.out.exists()
 
 
 def test_names_of_files_that_are_no_text_can_be_told(job):
