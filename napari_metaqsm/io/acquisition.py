@@ -12,10 +12,13 @@ from napari_metaqsm.errors import InputError
 from napari_metaqsm.io.dicom import vendors
 from napari_metaqsm.io.sidecar import Sidecar
 from napari_metaqsm.scan import Acquisition
+from napari_metaqsm.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 # Headers round echo times, and give a field of 2.89 T as 3 T.
 _SAME_ECHO_S = 1e-4
 _SAME_FIELD = 0.1
+# A strength that is off by less than this from the imaging frequency's is rounded, by more is nominal.
+_EXACT_FIELD = 0.005
 _RADIANS = ("rad", "rads", "radian", "radians")
 
 
@@ -28,6 +31,7 @@ def acquisition_of(
     phase_sign: int | None = None,
     phase_pi: float | None = None,
     decisions: list[str] | None = None,
+    converted: str = "",
 ) -> Acquisition:
     """What the sidecars of each role say of the acquisition; given values go before theirs.
 
@@ -35,6 +39,7 @@ def acquisition_of(
     ----------
     difference : whether the phase is the difference of two echoes
     decisions : takes what was decided, in words
+    converted : what the files were made from, where they are not the user's own
 
     Raises
     ------
@@ -44,7 +49,7 @@ def acquisition_of(
     decisions = [] if decisions is None else decisions
     every = [s for role in ("phase", *sidecars) for s in sidecars.get(role, ())]
     if b0_tesla is None:
-        _check_one_field(every)
+        _check_one_field(every, converted)
     stated_b0 = next((s.b0_tesla for s in every if s.b0_tesla is not None), None)
     stated_sign = next((s.phase_sign for s in every if s.phase_sign is not None), None)
     stated_pi = next((s.phase_pi for s in sidecars.get("phase", ()) if s.phase_pi is not None), None)
@@ -55,7 +60,9 @@ def acquisition_of(
     ):
         if given is not None and stated is not None and not math.isclose(given, stated, rel_tol=1e-6):
             decisions.append(f"the {what} was given as {given:g}, in place of {stated:g}")
-    b0_tesla = stated_b0 if b0_tesla is None else b0_tesla
+    if b0_tesla is None:
+        b0_tesla = stated_b0
+        decisions += _nominal_field(every)
     phase_sign = stated_sign if phase_sign is None else phase_sign
     if phase_sign is None:
         maker = next((s.manufacturer for s in every if s.manufacturer), "")
@@ -90,15 +97,39 @@ def _times(sidecars: dict[str, list[Sidecar]], given: Sequence[float] | None) ->
     return phase or magnitude or None
 
 
-def _check_one_field(sidecars: Sequence[Sidecar]) -> None:
+def _check_one_field(sidecars: Sequence[Sidecar], converted: str) -> None:
     """Refuse sidecars of several field strengths; of one, scanners write the nominal and the measured."""
     stated = [s for s in sidecars if s.b0_tesla is not None]
     for other in stated[1:]:
         if not math.isclose(stated[0].b0_tesla, other.b0_tesla, rel_tol=_SAME_FIELD):
+            one, two = f"{stated[0].b0_tesla:g} T", f"{other.b0_tesla:g} T"
+            if converted:
+                raise InputError(
+                    f"the field strength is {one} and {two} in the headers of one scan ({converted} and the "
+                    "magnitude); give series of one scan, or the field strength (--b0)"
+                )
             raise InputError(
-                f"the field strength is {stated[0].b0_tesla:g} T in {stated[0].file} and "
-                f"{other.b0_tesla:g} T in {other.file}; correct one, or give it (--b0)"
+                f"the field strength is {one} in {stated[0].file} and {two} in {other.file}; "
+                "correct one, or give it (--b0)"
             )
+
+
+def _nominal_field(sidecars: Sequence[Sidecar]) -> list[str]:
+    """In words by how much another field strength, that of the frequency, would change susceptibility.
+
+    BIDS and DICOM name the nominal strength, which is what scans are compared by; so it is kept.
+    """
+    both = (s for s in sidecars if s.b0_tesla is not None and s.imaging_frequency_mhz is not None)
+    for one in both:
+        measured = one.imaging_frequency_mhz / GYROMAGNETIC_RATIO_MHZ_PER_T
+        change = one.b0_tesla / measured - 1
+        if _EXACT_FIELD < abs(change) < _SAME_FIELD:
+            return [
+                f"the field strength is {one.b0_tesla:g} T as the headers say; by the imaging frequency of "
+                f"{one.imaging_frequency_mhz:g} MHz it is {measured:.4g} T, with which susceptibility is "
+                f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} (--b0 {measured:.4g})"
+            ]
+    return []
 
 
 def _difference_time(

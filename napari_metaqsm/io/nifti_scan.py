@@ -98,6 +98,7 @@ def scan_from(
         phase_sign=phase_sign,
         phase_pi=math.pi if parts else phase_pi,
         decisions=decisions,
+        converted=converted,
     )
     if "phase" in sidecars:
         check_known(acquisition, files.get("phase", files.get("real"))[0], converted)

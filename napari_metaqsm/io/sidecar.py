@@ -42,7 +42,7 @@ class Sidecar:
     file : its name, or those of all that apply
     echo_times_s : of the file, more than one for a 4-D file
     difference_s : echo time difference of a phase difference (EchoTime2 - EchoTime1)
-    b0_tesla, manufacturer, echo_number, units : as the file gives them
+    b0_tesla, imaging_frequency_mhz, manufacturer, echo_number, units : as the file gives them
     b0_direction : along the array's axes
     image_type : upper case
     phase_sign, phase_pi : of our own converter (``MetaQSM``): how the stored phase is to be read, see
@@ -53,6 +53,7 @@ class Sidecar:
     echo_times_s: tuple[float, ...] = ()
     difference_s: float | None = None
     b0_tesla: float | None = None
+    imaging_frequency_mhz: float | None = None
     manufacturer: str = ""
     b0_direction: Triple | None = None
     image_type: tuple[str, ...] = ()
@@ -95,6 +96,7 @@ def read_sidecar(path: str | Path) -> Sidecar:
             echo_times_s=_echo_times(content),
             difference_s=_difference(content),
             b0_tesla=_number(content, "MagneticFieldStrength", 0, STRONGEST_B0_TESLA, "tesla"),
+            imaging_frequency_mhz=_frequency(content),
             manufacturer=_text(content, "Manufacturer"),
             b0_direction=_direction(content),
             image_type=_image_type(content),
@@ -208,6 +210,14 @@ def _is_milliseconds(value: float, unit: str) -> bool:
 def _number(content: dict[str, Any], name: str, low: float, high: float, unit: str) -> float | None:
     value = content.get(name)
     return None if value is None else _checked(name, value, low, high, unit)
+
+
+def _frequency(content: dict[str, Any]) -> float | None:
+    """It is told beside the field strength, and decides nothing: what is no number is passed over."""
+    value = content.get("ImagingFrequency")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    usable = number and math.isfinite(value) and value > 0
+    return float(value) if usable else None
 
 
 def _echo_times(content: dict[str, Any]) -> tuple[float, ...]:

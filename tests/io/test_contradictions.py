@@ -1,6 +1,7 @@
 """Sidecars of one scan that contradict each other: mixed runs, and not a scan to compute on."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -52,3 +53,33 @@ def test_a_magnitude_of_fewer_echoes_is_not_compared():
     told = sidecars()
     told["magnitude"] = [Sidecar("mean.json", (0.0075,), b0_tesla=3.0)]
     assert acquisition_of(told).echo_times_s == TIMES_S
+
+
+@pytest.mark.parametrize(
+    ("frequency_mhz", "told"),
+    [
+        # 123.25 / 42.577 = 2.8948 T; a field of so many hertz is 3 / 2.8948 times as many ppm.
+        (123.25, [r"is 3 T as the headers say; .* 2\.895 T, .* 3\.6% larger \(--b0 2\.895\)"]),
+        (131.5, [r" 3\.089 T, .* 2\.9% smaller"]),
+        (127.748512, []),
+        (51.7, []),  # of another nucleus
+        (None, []),
+    ],
+)
+def test_a_nominal_field_strength_is_kept_and_told(frequency_mhz, told):
+    decisions = []
+    acquisition = acquisition_of(sidecars(imaging_frequency_mhz=frequency_mhz), decisions=decisions)
+    assert acquisition.b0_tesla == 3.0
+    assert len(decisions) == len(told)
+    assert all(re.search(words, text) for words, text in zip(told, decisions, strict=True))
+
+
+def test_a_field_strength_that_is_given_is_no_nominal_one():
+    decisions = []
+    acquisition_of(sidecars(imaging_frequency_mhz=123.25), b0_tesla=2.895, decisions=decisions)
+    assert decisions == ["the field strength in tesla was given as 2.895, in place of 3"]
+
+
+def test_what_the_user_did_not_write_is_not_to_be_corrected():
+    with pytest.raises(InputError, match=r"is 3 T and 1\.5 T in the headers of one scan \(series 7 and the"):
+        acquisition_of(sidecars(b0_tesla=1.5), converted="series 7")

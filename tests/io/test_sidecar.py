@@ -28,6 +28,7 @@ def test_what_is_said_is_read(tmp_path):
             "EchoTime1": 0.00519,
             "EchoTime2": 0.00765,
             "MagneticFieldStrength": 3,
+            "ImagingFrequency": 127.748512,
             "Manufacturer": "Philips",
             "B0_dir": [0, 0.1, 1],
             "ImageType": ["ORIGINAL", "PRIMARY", "P", "ND", "Phase"],
@@ -40,6 +41,7 @@ def test_what_is_said_is_read(tmp_path):
         echo_times_s=(0.0046,),
         difference_s=0.00246,
         b0_tesla=3.0,
+        imaging_frequency_mhz=127.748512,
         manufacturer="Philips",
         b0_direction=(0.0, 0.1, 1.0),
         image_type=("ORIGINAL", "PRIMARY", "P", "ND", "PHASE"),
@@ -47,6 +49,11 @@ def test_what_is_said_is_read(tmp_path):
         units="Hz",
     )
     assert found.role == "phase_difference"
+
+
+@pytest.mark.parametrize("value", ["123 MHz", -1, 0, None, [123.25], float("nan"), True])
+def test_an_imaging_frequency_that_cannot_be_meant_is_passed_over(tmp_path, value):
+    assert sidecar(tmp_path, {"ImagingFrequency": value}).imaging_frequency_mhz is None
 
 
 def test_how_the_phase_is_to_be_read_is_taken_from_our_own_key(tmp_path):

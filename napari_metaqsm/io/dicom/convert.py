@@ -296,6 +296,7 @@ class _Making:
         content: dict[str, Any] = {
             **echo,
             "MagneticFieldStrength": header.b0_tesla,
+            "ImagingFrequency": self.images[id(one)].said.get("ImagingFrequency"),
             "Manufacturer": header.manufacturer,
             "ManufacturersModelName": header.model,
             "SoftwareVersions": header.software,

@@ -42,13 +42,13 @@ from napari_metaqsm.io.dicom.files import (
 from napari_metaqsm.io.dicom.pixels import check_pixels
 from napari_metaqsm.method import steps
 from napari_metaqsm.scan import STRONGEST_B0_TESLA, Triple
+from napari_metaqsm.units import GYROMAGNETIC_RATIO_MHZ_PER_T
 
 __all__ = ["Facts", "Header", "Headers", "Image", "is_dicom", "open_unpacked", "part_of", "read_headers"]
 
 _HEADER_ENDS = "its header ends too early; the file is truncated"
 _CLASSIC, _ENHANCED, _LEGACY_ENHANCED = (f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
 _MR_IMAGES = (_CLASSIC, _ENHANCED, _LEGACY_ENHANCED)
-_PROTON_MHZ_PER_TESLA = 42.577
 # What pydicom raises on bytes that are not what the file says they are.
 _UNREADABLE = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, TypeError,
@@ -299,7 +299,7 @@ def _b0_tesla(dataset: Dataset) -> float | None:
         stated /= 10_000  # some write gauss
     if 0 < stated <= STRONGEST_B0_TESLA:
         return stated
-    measured = (number_of(dataset.get("ImagingFrequency")) or 0) / _PROTON_MHZ_PER_TESLA
+    measured = (number_of(dataset.get("ImagingFrequency")) or 0) / GYROMAGNETIC_RATIO_MHZ_PER_T
     return round(measured, 4) if 0 < measured <= STRONGEST_B0_TESLA else None
 
 

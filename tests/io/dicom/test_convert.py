@@ -56,8 +56,8 @@ def test_each_part_and_echo_is_a_file_with_what_is_needed_to_read_it(tmp_path):
     assert content["MetaQSM"]["phase_sign"] == -1
     assert "MetaQSM" not in sidecar(run.files["magnitude"][0])
     assert set(content) == {
-        *("EchoTime", "EchoNumber", "MagneticFieldStrength", "Manufacturer", "ManufacturersModelName"),
-        *("SoftwareVersions", "SeriesNumber", "Units", "MetaQSM"),
+        *("EchoTime", "EchoNumber", "MagneticFieldStrength", "ImagingFrequency", "Manufacturer"),
+        *("ManufacturersModelName", "SoftwareVersions", "SeriesNumber", "Units", "MetaQSM"),
     }
 
 
