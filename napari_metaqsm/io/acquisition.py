@@ -62,7 +62,8 @@ def acquisition_of(
             decisions.append(f"the {what} was given as {given:g}, in place of {stated:g}")
     if b0_tesla is None:
         b0_tesla = stated_b0
-        decisions += _nominal_field(every)
+        nominal = (nominal_field(s.b0_tesla, s.imaging_frequency_mhz) for s in every)
+        decisions += filter(None, [next(filter(None, nominal), "")])
     phase_sign = stated_sign if phase_sign is None else phase_sign
     if phase_sign is None:
         maker = next((s.manufacturer for s in every if s.manufacturer), "")
@@ -114,22 +115,22 @@ def _check_one_field(sidecars: Sequence[Sidecar], converted: str) -> None:
             )
 
 
-def _nominal_field(sidecars: Sequence[Sidecar]) -> list[str]:
-    """In words by how much another field strength, that of the frequency, would change susceptibility.
+def nominal_field(b0_tesla: float | None, imaging_frequency_mhz: float | None) -> str:
+    """In words by how much the field strength of the frequency would change susceptibility; "" where hardly.
 
     BIDS and DICOM name the nominal strength, which is what scans are compared by; so it is kept.
     """
-    both = (s for s in sidecars if s.b0_tesla is not None and s.imaging_frequency_mhz is not None)
-    for one in both:
-        measured = one.imaging_frequency_mhz / GYROMAGNETIC_RATIO_MHZ_PER_T
-        change = one.b0_tesla / measured - 1
-        if _EXACT_FIELD < abs(change) < _SAME_FIELD:
-            return [
-                f"the field strength is {one.b0_tesla:g} T as the headers say; by the imaging frequency of "
-                f"{one.imaging_frequency_mhz:g} MHz it is {measured:.4g} T, with which susceptibility is "
-                f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} (--b0 {measured:.4g})"
-            ]
-    return []
+    if b0_tesla is None or imaging_frequency_mhz is None:
+        return ""
+    measured = imaging_frequency_mhz / GYROMAGNETIC_RATIO_MHZ_PER_T
+    change = b0_tesla / measured - 1
+    if not _EXACT_FIELD < abs(change) < _SAME_FIELD:
+        return ""
+    return (
+        f"the field strength is {b0_tesla:g} T as the headers say; by the imaging frequency of "
+        f"{imaging_frequency_mhz:g} MHz it is {measured:.4g} T, with which susceptibility is "
+        f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} (--b0 {measured:.4g} overrides)"
+    )
 
 
 def _difference_time(

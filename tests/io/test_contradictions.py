@@ -59,7 +59,7 @@ def test_a_magnitude_of_fewer_echoes_is_not_compared():
     ("frequency_mhz", "told"),
     [
         # 123.25 / 42.577 = 2.8948 T; a field of so many hertz is 3 / 2.8948 times as many ppm.
-        (123.25, [r"is 3 T as the headers say; .* 2\.895 T, .* 3\.6% larger \(--b0 2\.895\)"]),
+        (123.25, [r"is 3 T as the headers say; .* 2\.895 T, .* 3\.6% larger \(--b0 2\.895 overrides\)"]),
         (131.5, [r" 3\.089 T, .* 2\.9% smaller"]),
         (127.748512, []),
         (51.7, []),  # of another nucleus

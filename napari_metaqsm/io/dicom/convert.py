@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_metaqsm.errors import InputError
+from napari_metaqsm.io.acquisition import nominal_field
 from napari_metaqsm.io.complex_parts import NO_PARTS, magnitude_and_phase
 from napari_metaqsm.io.dicom.facts import Facts
 from napari_metaqsm.io.dicom.fingerprint import series_of
@@ -219,6 +220,7 @@ class _Making:
             f"{'field strength is not stated' if b0 is None else f'{b0:g} T'}, "
             f"B0 along ({', '.join(f'{x:.3f}' for x in direction)}) of the array's axes"
         )
+        self.decisions += filter(None, [nominal_field(b0, images[id(first)].frequency_mhz)])
         maker = " ".join(filter(None, (first.header.manufacturer, first.header.model, first.header.software)))
         self.decisions.append(f"made by {maker or 'an unknown scanner'}")
 
@@ -296,7 +298,7 @@ class _Making:
         content: dict[str, Any] = {
             **echo,
             "MagneticFieldStrength": header.b0_tesla,
-            "ImagingFrequency": self.images[id(one)].said.get("ImagingFrequency"),
+            "ImagingFrequency": self.images[id(one)].frequency_mhz,
             "Manufacturer": header.manufacturer,
             "ManufacturersModelName": header.model,
             "SoftwareVersions": header.software,

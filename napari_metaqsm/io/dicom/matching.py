@@ -73,6 +73,11 @@ class NIfTI:
     cut: tuple[slice, slice, slice]
     said: Mapping[str, Any]
 
+    @property
+    def frequency_mhz(self) -> float | None:
+        """The imaging frequency, where it is told."""
+        return self.said.get("ImagingFrequency")
+
     def array(self) -> np.ndarray:
         """(i, j, k), of the slices of the stack."""
         return read(self.file)[0][self.cut]
