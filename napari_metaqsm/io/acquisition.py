@@ -128,7 +128,7 @@ def nominal_field(b0_tesla: float | None, imaging_frequency_mhz: float | None) -
         return ""
     return (
         f"the field strength is {b0_tesla:g} T as the headers say; by the imaging frequency of "
-        f"{imaging_frequency_mhz:g} MHz it is {measured:.4g} T, with which susceptibility is "
+        f"{imaging_frequency_mhz:g} MHz it is {measured:.4g} T, with which the maps are "
         f"{abs(change):.1%} {'larger' if change > 0 else 'smaller'} (--b0 {measured:.4g} overrides)"
     )
 
