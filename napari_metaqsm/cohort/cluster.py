@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -51,7 +52,10 @@ _CONFIGURATION = {
 _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _NO_DASHBOARD = 'for a dashboard: pip install "napari-metaqsm[all]"'
 # Each of these libraries counts the machine's cores by itself, once, where it is not told.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# So does Numba, which looks again whenever it compiles, and fails where another number stands there then.
+_NUMBA_THREADS = "NUMBA_NUM_THREADS"
+_HASHES = "PYTHONHASHSEED"  # which Dask makes the same in all workers
 
 
 @dataclass
@@ -140,6 +144,7 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
     environment.update(dict.fromkeys(_THREADS, share.threads))
     settings = {**_CONFIGURATION, "distributed.nanny.pre-spawn-environ": environment}
     with ExitStack() as stack:
+        stack.callback(_restore, {name: os.environ.get(name) for name in (*environment, _HASHES)})
         stack.enter_context(dask.config.set(settings))
         folder = stack.enter_context(scratch("metaqsm-workers-"))
         common = {
@@ -148,11 +153,12 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
             "silence_logs": logging.CRITICAL,
             "preload": [_DEAF],
         }
-        computing = {"nthreads": 2, "resources": {COMPUTE: 1, FILES: 1}, "env": _hidden(gpus)}
+        threads = {_NUMBA_THREADS: str(share.threads)}
+        computing = {"nthreads": 2, "resources": {COMPUTE: 1, FILES: 1}, "env": {**threads, **_hidden(gpus)}}
         specification = {f"worker-{n}": {"cls": Nanny, "options": {**common, **computing}}
                          for n in range(share.workers)}  # fmt: skip
         for n in range(gpus):
-            card = {"nthreads": 1, "resources": {GPU: 1}, "env": {"CUDA_VISIBLE_DEVICES": str(n)}}
+            card = {"nthreads": 1, "resources": {GPU: 1}, "env": {**threads, "CUDA_VISIBLE_DEVICES": str(n)}}
             specification[f"gpu-{n}"] = {"cls": Nanny, "options": {**common, **card}}
         scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}}
         workers = stack.enter_context(
@@ -163,6 +169,15 @@ def local_cluster(share: Share, gpus: int = 0) -> Iterator[Cluster]:
         cluster = Cluster(client, _dashboard(client) or _NO_DASHBOARD, _PATIENCE_SECONDS, _PATIENCE_SECONDS)
         cluster.look()
         yield cluster
+
+
+def _restore(environment: dict[str, str | None]) -> None:
+    """Variables as they were: Dask sets what it starts a worker with in this very process, and leaves it."""
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _hidden(gpus: int) -> dict[str, str]:

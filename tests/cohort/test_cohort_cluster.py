@@ -1,6 +1,7 @@
 """Schedulers of others: workers that come and go while a cohort runs, none at all, no dashboard."""
 
 import logging
+import os
 import threading
 
 import made_bids
@@ -9,7 +10,8 @@ from cheap import CHAIN
 from distributed import LocalCluster
 
 from napari_metaqsm.cohort import cluster as cluster_module
-from napari_metaqsm.cohort.cluster import COMPUTE, GPU, existing_cluster
+from napari_metaqsm.cohort.cluster import COMPUTE, GPU, existing_cluster, local_cluster
+from napari_metaqsm.cohort.memory import GB, Share
 from napari_metaqsm.cohort.outcomes import DONE
 from napari_metaqsm.cohort.run import IN_FLIGHT, run_cohort
 
@@ -81,6 +83,18 @@ def test_where_no_worker_comes_the_run_ends_in_words(tmp_path, workers, monkeypa
     assert result.stopped.startswith("stopped, since there has been no worker for ")
     assert result.stopped.endswith("run it again to do the rest")
     assert not result.outcomes
+
+
+def test_workers_have_threads_of_their_own_number_and_this_process_keeps_its_environment():
+    before = dict(os.environ)
+    with local_cluster(Share(1, 1, GB)) as cluster:
+        # Numba, which reads it whenever it compiles, fails in this process where it is another all at once.
+        assert os.environ.get("NUMBA_NUM_THREADS") == before.get("NUMBA_NUM_THREADS")
+        (threads,) = cluster.client.run(lambda: __import__("numba").config.NUMBA_NUM_THREADS).values()
+        assert threads == 1
+        (threads,) = cluster.client.run(lambda: __import__("torch").get_num_threads()).values()
+        assert threads == 1
+    assert {name: value for name, value in os.environ.items() if "DASK" not in name} == before
 
 
 def test_places_are_those_of_the_workers_that_are_there(workers):
