@@ -18,12 +18,15 @@ def _has_display() -> bool:
 
 @pytest.hookimpl(trylast=True)  # after the plugin that starts Xvfb
 def pytest_configure() -> None:
-    """Without a display, widgets can still be driven on Qt's offscreen platform; Ctrl-C is to be heard."""
+    """Without a display, widgets can still be driven on Qt's offscreen platform; stops are to be heard."""
     if not _has_display():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    # A shell starts what runs in its background deaf to Ctrl-C, which every child would inherit.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell starts what runs in its background deaf to Ctrl-C, and nohup deaf to a terminal that closes;
+    # every child would inherit it.
+    heard = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    for number, handler in ((getattr(signal, name, None), heard[name]) for name in heard):
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

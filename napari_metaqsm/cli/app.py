@@ -71,17 +71,24 @@ def _signal_behind(error: BaseException | None) -> int | None:
     return error.args[0] if isinstance(error, Stopped) else signal.SIGINT
 
 
+def _is_loading(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return getattr(spec, "_initializing", False)
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Let SIGTERM, and a terminal that closes, stop like Ctrl-C.
 
-    Where a library swallows the signal, the next step of a method stops.
+    Where a library swallows the signal, or would not bear it, the next step of a method stops.
     """
     received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         received.append(number)
-        raise Stopped(number)
+        # PyTorch loads itself from C++ in part, where an exception ends the process there and then.
+        if not _is_loading("torch"):
+            raise Stopped(number)
 
     def unraisable(told: sys.UnraisableHookArgs) -> None:
         if not isinstance(told.exc_value, Stopped):  # a signal's is not lost: it is in `received`

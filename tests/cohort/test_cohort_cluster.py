@@ -86,7 +86,7 @@ def test_where_no_worker_comes_the_run_ends_in_words(tmp_path, workers, monkeypa
 
 
 def test_workers_have_threads_of_their_own_number_and_this_process_keeps_its_environment():
-    before = dict(os.environ)
+    before = environment()
     with local_cluster(Share(1, 1, GB)) as cluster:
         # Numba, which reads it whenever it compiles, fails in this process where it is another all at once.
         assert os.environ.get("NUMBA_NUM_THREADS") == before.get("NUMBA_NUM_THREADS")
@@ -94,7 +94,12 @@ def test_workers_have_threads_of_their_own_number_and_this_process_keeps_its_env
         assert threads == 1
         (threads,) = cluster.client.run(lambda: __import__("torch").get_num_threads()).values()
         assert threads == 1
-    assert {name: value for name, value in os.environ.items() if "DASK" not in name} == before
+    assert environment() == before
+
+
+def environment():
+    """But for what Dask tells itself."""
+    return {name: value for name, value in os.environ.items() if "DASK" not in name}
 
 
 def test_places_are_those_of_the_workers_that_are_there(workers):

@@ -424,6 +424,37 @@ def test_a_run_that_is_stopped_says_so_and_leaves_nothing(inputs, tmp_path, sent
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stop_while_torch_is_loaded_waits_until_it_is(inputs, tmp_path):
+    """It is loaded from C++ in part, where an exception ends the process without a word."""
+    code = f"""
+import atexit, os, signal, sys
+from napari_metaqsm.cli import main
+
+class Stopping:
+    def find_spec(self, name, path, target=None):
+        if name == "torch.autograd":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+assert "torch" not in sys.modules
+sys.meta_path.insert(0, Stopping())
+atexit.register(lambda: print(hasattr(sys.modules.get("torch"), "compile")))
+{RUN}"""
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        *map(str, inputs),
+        "--quiet",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "metaqsm: stopped\n")
+    assert done.stdout == "True\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interrupt_that_a_library_swallows_stops_at_the_next_step(metaqsm, inputs, tmp_path, monkeypatch):
     from napari_metaqsm.inversion import l2
 
